@@ -1,0 +1,243 @@
+//! Drives a plan over HTTP: each lane is one keep-alive connection that runs whole sequences in order. Every outcome
+//! is observed, also timeouts, resets and 500s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::Client;
+use serde_json::Value;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::canary::{Scanner, Sighting, layers};
+use crate::error::Result;
+use crate::history::{Answered, ListFacts, Observation, Outcome, Sent};
+use crate::plan::{Plan, Request, Sequence, Step};
+use crate::target::file::ListShape;
+use crate::target::http::{self, Raw, TIMEOUT};
+use crate::target::identity::{Identities, Secrets};
+
+/// Pages that one walk follows at most; a list that never ends must not hold the run.
+const PAGES_MAX: u32 = 400;
+/// Bytes of a body kept as witness.
+const WITNESS_MAX: usize = 64 << 10;
+/// Headers whose content may show a row; credentials and cookies are never kept.
+const KEPT_HEADERS: [&str; 8] =
+    ["content-type", "etag", "location", "link", "content-disposition", "cache-control", "vary", "retry-after"];
+
+/// What all lanes share.
+pub struct Door {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Where the target answers.
+    pub base_url: String,
+    /// Everyone's credentials.
+    pub identities: Identities,
+    /// The run's secrets, for bodies that need one.
+    pub secrets: Arc<Secrets>,
+    /// The run's scanner.
+    pub scanner: Arc<Scanner>,
+    /// When driving began.
+    pub began: Instant,
+}
+
+/// The sequences that lanes draw from, one at a time.
+pub type Sequences = Arc<Mutex<Box<dyn Iterator<Item = Result<Sequence>> + Send>>>;
+
+/// Runs lane `connection` until the sequences end, the receiver is gone, or `until` has passed.
+///
+/// # Errors
+/// The plan cannot be drawn: the target file does not fit the document.
+pub async fn lane(
+    door: Arc<Door>,
+    connection: u32,
+    sequences: Sequences,
+    out: mpsc::Sender<Observation>,
+    until: Option<Instant>,
+    pause: Option<Duration>,
+) -> Result<()> {
+    let client = http::client(TIMEOUT)?;
+    loop {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return Ok(());
+        }
+        let next = sequences.lock().await.next();
+        let Some(sequence) = next else { return Ok(()) };
+        let sequence = sequence?;
+        let mut run = Run { door: &door, client: &client, connection, captured: BTreeMap::new(), out: &out };
+        for (position, step) in sequence.steps.iter().enumerate() {
+            if !run.step(&sequence, position as u32, step).await {
+                return Ok(());
+            }
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// One sequence under way.
+struct Run<'a> {
+    door: &'a Door,
+    client: &'a Client,
+    connection: u32,
+    captured: BTreeMap<String, String>,
+    out: &'a mpsc::Sender<Observation>,
+}
+
+impl Run<'_> {
+    /// Runs one step, page by page where it walks; false when nobody listens any more.
+    async fn step(&mut self, sequence: &Sequence, position: u32, step: &Step) -> bool {
+        let shape = self.door.plan.target.access(&step.cell.operation).and_then(|a| a.list.as_ref());
+        let mut cursor: Option<String> = None;
+        for page in 0..PAGES_MAX {
+            let mut step = step.clone();
+            if let (Some(cursor), Some(name)) = (&cursor, shape.and_then(|s| s.cursor.as_ref())) {
+                step.request.query.push((name.clone(), cursor.clone()));
+            }
+            let sent_at = Instant::now();
+            let (sent, outcome, next) = self.exchange(&step, shape).await;
+            let more = step.walk && next.is_some() && page + 1 < PAGES_MAX;
+            cursor = next;
+            let mut outcome = outcome;
+            if let Outcome::Answered(Answered { list: Some(list), .. }) = &mut outcome {
+                list.last = !more;
+            }
+            let observation = Observation {
+                number: 0,
+                sequence: sequence.number,
+                position,
+                page,
+                step,
+                connection: self.connection,
+                sent_at_us: sent_at.duration_since(self.door.began).as_micros() as u64,
+                took_us: sent_at.elapsed().as_micros() as u64,
+                sent,
+                outcome,
+            };
+            if self.out.send(observation).await.is_err() {
+                return false;
+            }
+            if !more {
+                break;
+            }
+        }
+        true
+    }
+
+    async fn exchange(&mut self, step: &Step, shape: Option<&ListShape>) -> (Sent, Outcome, Option<String>) {
+        let missing = |request: &Request| {
+            let texts = std::iter::once(&request.path).chain(request.query.iter().map(|(_, v)| v));
+            let texts = texts.chain(request.body.iter().map(|(_, body)| body));
+            texts.flat_map(|t| placeholders(t)).find(|name| *name != "password" && !self.captured.contains_key(*name))
+                .map(String::from)
+        };
+        if let Some(name) = missing(&step.request) {
+            let why = format!("an earlier step did not yield `{name}`");
+            let sent = Sent { url: step.request.path.clone(), body: None };
+            return (sent, Outcome::NotSent { why }, None);
+        }
+        let fill = |text: &str| filled(text, &self.captured, None);
+        let url = http::url_of(&step.request, &fill);
+        let body = step.request.body.as_ref().map(|(_, body)| body);
+        let shown = body.map(|body| filled(body, &self.captured, Some("[redacted]")));
+        let real = body.map(|body| filled(body, &self.captured, Some(&self.door.secrets.password)));
+        let sent = Sent { url: url.clone(), body: shown };
+        let credential = self.door.identities.header(&step.actor, step.request.proof);
+        let exchange =
+            http::exchange(self.client, &self.door.base_url, &step.request, &url, real, credential.as_ref());
+        let raw = match step.abandon_after_us {
+            Some(us) => match tokio::time::timeout(Duration::from_micros(us), exchange).await {
+                Ok(raw) => raw,
+                Err(_) => return (sent, Outcome::Abandoned, None),
+            },
+            None => exchange.await,
+        };
+        match raw {
+            Ok(raw) => {
+                let (answer, next) = self.answered(step, shape, &sent, raw);
+                (sent, Outcome::Answered(answer), next)
+            }
+            Err(outcome) => (sent, outcome, None),
+        }
+    }
+
+    fn answered(&mut self, step: &Step, shape: Option<&ListShape>, sent: &Sent, raw: Raw) -> (Answered, Option<String>) {
+        let encoding = raw.headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, v)| v.as_str());
+        let body = layers(&raw.body, encoding);
+        let sightings = self.sightings(step, sent, &raw.headers, &body);
+        let lists = step.expect.lists.is_some() && (200..300).contains(&raw.status);
+        let parsed: Option<Value> =
+            if lists || !step.captures.is_empty() { serde_json::from_slice(&body).ok() } else { None };
+        for (name, pointer) in &step.captures {
+            let value = parsed.as_ref().and_then(|v| v.pointer(pointer)).and_then(|v| match v {
+                Value::String(text) => Some(text.clone()),
+                Value::Number(number) => Some(number.to_string()),
+                _ => None,
+            });
+            if let Some(value) = value {
+                self.captured.insert(name.clone(), value);
+            }
+        }
+        let at = |pointer: &Option<String>| parsed.as_ref().and_then(|v| v.pointer(pointer.as_deref()?));
+        let list = shape.filter(|_| lists).map(|shape| ListFacts {
+            items: at(&Some(shape.items.clone())).and_then(Value::as_array).map_or(0, |rows| rows.len() as u64),
+            total: at(&shape.total).and_then(Value::as_i64),
+            last: true,
+        });
+        let next = shape.and_then(|shape| at(&shape.next)).and_then(Value::as_str).map(String::from);
+        let foreign = sightings.iter().any(|s| Some(s.owner) != step.actor.tenant);
+        let success = (200..300).contains(&raw.status);
+        let telling = foreign || (success && matches!(step.expect.answer, crate::plan::Answer::Denied | crate::plan::Answer::Refused));
+        let kept = if telling { WITNESS_MAX } else { 0 };
+        let excerpt = (kept > 0).then(|| String::from_utf8_lossy(&body[..body.len().min(kept)]).into_owned());
+        let headers = raw.headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())).cloned().collect();
+        let answer =
+            Answered { status: raw.status, headers, body_bytes: raw.body.len() as u64, sightings, list, body: excerpt };
+        (answer, next)
+    }
+
+    /// Each canary of the answer once, without those that the request itself contained: an echo teaches nothing.
+    fn sightings(&self, step: &Step, sent: &Sent, headers: &[(String, String)], body: &[u8]) -> Vec<Sighting> {
+        let scanner = &self.door.scanner;
+        let key = |s: &Sighting| (s.owner, s.row, s.column);
+        let mut known = Vec::new();
+        let mut learn = |s: Sighting| known.push(key(&s));
+        scanner.scan(sent.url.as_bytes(), &mut learn);
+        scanner.scan(sent.body.as_deref().unwrap_or_default().as_bytes(), &mut learn);
+        for (_, value) in &step.request.headers {
+            scanner.scan(value.as_bytes(), &mut learn);
+        }
+        let mut found: Vec<Sighting> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        let mut meet = |s: Sighting| {
+            if !known.contains(&key(&s)) && seen.insert(key(&s)) {
+                found.push(s);
+            }
+        };
+        for (_, value) in headers {
+            scanner.scan(value.as_bytes(), &mut meet);
+        }
+        scanner.scan(body, &mut meet);
+        found
+    }
+}
+
+/// Names between `⟦` and `⟧`.
+fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    text.split('⟦').skip(1).filter_map(|part| part.split('⟧').next())
+}
+
+fn filled(text: &str, captured: &BTreeMap<String, String>, password: Option<&str>) -> String {
+    if !text.contains('⟦') {
+        return text.into();
+    }
+    let mut out = text.to_string();
+    for (name, value) in captured {
+        out = out.replace(&format!("⟦{name}⟧"), value);
+    }
+    match password {
+        Some(password) => out.replace("⟦password⟧", password),
+        None => out,
+    }
+}

@@ -1,0 +1,210 @@
+//! The ordered evidence of a run, and the judge's only input: NDJSON, one observation a line, written before it is
+//! judged. A zstd frame is ended regularly, so that a killed run leaves what it knew.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::canary::Sighting;
+use crate::error::{Error, Result};
+use crate::plan::Step;
+
+/// Version of the history's shape.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Lines in one zstd frame: what a kill may cost at most.
+const LINES_PER_FRAME: u64 = 2_000;
+
+/// The first line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Header {
+    /// Version of the shape.
+    pub schema_version: u32,
+    /// The run's name.
+    pub run_id: String,
+    /// SHA-256 of `plan.json`, hex.
+    pub plan_sha256: String,
+}
+
+/// The recorded outcome of one step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Observation {
+    /// Its number in the run.
+    pub number: u64,
+    /// Number of its sequence in its pool state.
+    pub sequence: u64,
+    /// Number of its step in the sequence.
+    pub position: u32,
+    /// Number of the page, when the step walks a list.
+    pub page: u32,
+    /// The step.
+    pub step: Step,
+    /// Which of the driver's connections.
+    pub connection: u32,
+    /// Microseconds since driving began, when the request was sent.
+    pub sent_at_us: u64,
+    /// Microseconds until the answer was whole, or given up.
+    pub took_us: u64,
+    /// The request line as it was sent, captured values filled in.
+    pub sent: Sent,
+    /// What came.
+    pub outcome: Outcome,
+}
+
+/// The request as it was sent, its credential left out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sent {
+    /// Path and query.
+    pub url: String,
+    /// Body, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Outcome {
+    /// An answer.
+    Answered(Answered),
+    /// None in time.
+    TimedOut,
+    /// The connection failed.
+    Failed {
+        /// The reason, in the transport's words.
+        why: String,
+    },
+    /// The client went away, as planned.
+    Abandoned,
+    /// The request could not be made: an earlier step did not yield what it needs.
+    NotSent {
+        /// What was missing.
+        why: String,
+    },
+}
+
+/// The facts of an answer that oracles need.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answered {
+    /// The status code.
+    pub status: u16,
+    /// Headers that carry content: type, ETag, location and the like; no cookies.
+    pub headers: Vec<(String, String)>,
+    /// Bytes of the body.
+    pub body_bytes: u64,
+    /// Canaries in status line, headers and body, each once, that the request itself did not contain.
+    pub sightings: Vec<Sighting>,
+    /// The list's facts, when the step lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<ListFacts>,
+    /// The body, when a finding may need it as witness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+}
+
+/// A list's facts.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ListFacts {
+    /// Rows on this page.
+    pub items: u64,
+    /// The total it claims.
+    pub total: Option<i64>,
+    /// True when there is no further page, or the walk was ended.
+    pub last: bool,
+}
+
+impl Observation {
+    /// The answer, if there was one.
+    pub fn answered(&self) -> Option<&Answered> {
+        match &self.outcome {
+            Outcome::Answered(answer) => Some(answer),
+            _ => None,
+        }
+    }
+}
+
+/// Writes a history.
+pub struct Writer {
+    path: PathBuf,
+    encoder: Option<zstd::Encoder<'static, File>>,
+    lines: u64,
+}
+
+impl Writer {
+    /// Starts the history at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn create(path: &Path, header: &Header) -> Result<Self> {
+        let file = File::create(path).map_err(|e| Error::write(path, e))?;
+        let encoder = zstd::Encoder::new(file, 3).map_err(|e| Error::write(path, e))?;
+        let mut writer = Self { path: path.into(), encoder: Some(encoder), lines: 0 };
+        writer.line(header)?;
+        Ok(writer)
+    }
+
+    /// Appends one observation.
+    ///
+    /// # Errors
+    /// The disk is full or gone.
+    pub fn append(&mut self, observation: &Observation) -> Result<()> {
+        self.line(observation)?;
+        if self.lines.is_multiple_of(LINES_PER_FRAME) {
+            self.end_frame()?;
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, value: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_vec(value).map_err(|e| Error::Defect(e.to_string()))?;
+        line.push(b'\n');
+        if let Some(encoder) = &mut self.encoder {
+            encoder.write_all(&line).map_err(|e| Error::write(&self.path, e))?;
+        }
+        self.lines += 1;
+        Ok(())
+    }
+
+    fn end_frame(&mut self) -> Result<()> {
+        let failed = |e| Error::write(&self.path, e);
+        if let Some(encoder) = self.encoder.take() {
+            let mut file = encoder.finish().map_err(failed)?;
+            file.flush().map_err(failed)?;
+            self.encoder = Some(zstd::Encoder::new(file, 3).map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    /// Ends the history.
+    ///
+    /// # Errors
+    /// The disk is full or gone.
+    pub fn finish(mut self) -> Result<()> {
+        match self.encoder.take() {
+            Some(encoder) => encoder.finish().map(drop).map_err(|e| Error::write(&self.path, e)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads a history again, line by line.
+///
+/// # Errors
+/// Unreadable, of another version, or a broken line; a cut-off last line ends the history quietly.
+pub fn read(path: &Path) -> Result<(Header, impl Iterator<Item = Result<Observation>>)> {
+    let file = File::open(path).map_err(|e| Error::read(path, e))?;
+    let decoder = zstd::Decoder::new(file).map_err(|e| Error::read(path, e))?;
+    let mut lines = BufReader::new(decoder).lines();
+    let wrong = |why: String| Error::Usage(format!("{} is not a history: {why}", path.display()));
+    let first = lines.next().ok_or_else(|| wrong("it is empty".into()))?.map_err(|e| Error::read(path, e))?;
+    let header: Header = serde_json::from_str(&first).map_err(|e| wrong(e.to_string()))?;
+    if header.schema_version != SCHEMA_VERSION {
+        return Err(wrong(format!("its version is {}, this build reads {SCHEMA_VERSION}", header.schema_version)));
+    }
+    let observations = lines.map_while(std::result::Result::ok).map(|line| {
+        serde_json::from_str(&line).map_err(|e| Error::Usage(format!("broken line in the history: {e}")))
+    });
+    Ok((header, observations))
+}

@@ -1,0 +1,40 @@
+//! Credentials and application roles that must be refused are refused.
+
+use super::canary_sighting::actor_words;
+use super::{Ground, Oracle, Suspicion};
+use crate::finding::OracleId;
+use crate::history::Observation;
+use crate::plan::{Answer, Proof};
+use crate::principal::NOBODY;
+
+/// The oracle.
+#[derive(Default)]
+pub struct Authentication;
+
+impl Oracle for Authentication {
+    fn id(&self) -> OracleId {
+        OracleId::Authentication
+    }
+
+    fn observe(&mut self, _: &Ground, observation: &Observation) -> Vec<Suspicion> {
+        let step = &observation.step;
+        let Some(answer) = observation.answered() else { return Vec::new() };
+        if step.expect.answer != Answer::Refused || !(200..300).contains(&answer.status) {
+            return Vec::new();
+        }
+        let who = match step.request.proof {
+            Proof::AsIssued if step.actor.role == NOBODY => "a request without a credential".into(),
+            Proof::AsIssued => format!("the {}, which has no right to it,", actor_words(observation)),
+            Proof::Altered => "an altered credential".into(),
+            Proof::Truncated => "a truncated credential".into(),
+            Proof::Malformed => "a malformed credential".into(),
+            Proof::Unsigned => "an unsigned credential".into(),
+        };
+        vec![Suspicion {
+            requirement: None,
+            sentence: format!("{} answered {} to {who}", step.cell.operation, answer.status).trim_end_matches(',').into(),
+            owner: step.subject,
+            shows: vec![format!("status {} where 401 or 403 was due", answer.status)],
+        }]
+    }
+}

@@ -1,0 +1,47 @@
+//! Attributes every sighting: a canary seen by one without a right to its tenant is a leak.
+
+use super::{Ground, Oracle, Suspicion};
+use crate::canary::Sighting;
+use crate::finding::OracleId;
+use crate::history::Observation;
+
+/// Proofs shown in one finding; more of the same teach nothing.
+const SHOWN_MAX: usize = 6;
+
+/// The oracle; it needs no account, since a canary names its owner.
+#[derive(Default)]
+pub struct CanarySighting;
+
+impl Oracle for CanarySighting {
+    fn id(&self) -> OracleId {
+        OracleId::CanarySighting
+    }
+
+    fn observe(&mut self, ground: &Ground, observation: &Observation) -> Vec<Suspicion> {
+        let Some(answer) = observation.answered() else { return Vec::new() };
+        let actor = &observation.step.actor;
+        let foreign: Vec<&Sighting> = answer.sightings.iter().filter(|s| !ground.has_right(actor, s)).collect();
+        let Some(first) = foreign.first() else { return Vec::new() };
+        vec![Suspicion {
+            requirement: None,
+            sentence: format!(
+                "The {} saw {} of {} in the answer of {}",
+                actor_words(observation), plural(foreign.len(), "canary", "canaries"), first.owner,
+                observation.step.cell.operation
+            ),
+            owner: Some(first.owner),
+            shows: foreign.iter().take(SHOWN_MAX).map(|s| ground.describe(s)).collect(),
+        }]
+    }
+}
+
+pub(super) fn actor_words(observation: &Observation) -> String {
+    match observation.step.actor.tenant {
+        Some(_) => observation.step.actor.to_string(),
+        None => format!("actor `{}`", observation.step.actor),
+    }
+}
+
+fn plural(n: usize, one: &str, many: &str) -> String {
+    if n == 1 { format!("a {one}") } else { format!("{n} {many}") }
+}

@@ -1,0 +1,90 @@
+//! Oracles: pure, incremental judges of a history. Each sees every observation once, in order, and keeps an account
+//! whose size depends on the plan's tenants and operations, never on how many requests there are.
+
+mod authentication;
+mod canary_sighting;
+mod judge;
+mod shadow_model;
+mod witness;
+
+pub use authentication::Authentication;
+pub use canary_sighting::CanarySighting;
+pub use judge::Judge;
+pub use shadow_model::ShadowModel;
+
+use std::sync::Arc;
+
+use crate::canary::{Form, Owner, Sighting};
+use crate::finding::OracleId;
+use crate::history::Observation;
+use crate::plan::Plan;
+use crate::principal::Principal;
+use crate::tenant::{Holdings, WRITTEN};
+
+/// What every oracle may know besides the history: the plan and the account of what was planted.
+pub struct Ground {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Who owns what.
+    pub holdings: Holdings,
+}
+
+/// A violation that an oracle saw in one observation.
+#[derive(Clone, Debug)]
+pub struct Suspicion {
+    /// The requirement, where it is another than the step's.
+    pub requirement: Option<&'static str>,
+    /// What happened, in one sentence.
+    pub sentence: String,
+    /// Whose it was.
+    pub owner: Option<Owner>,
+    /// What in the answer proves it.
+    pub shows: Vec<String>,
+}
+
+/// A pure judge for named requirements.
+pub trait Oracle {
+    /// Its name.
+    fn id(&self) -> OracleId;
+    /// Judges the next observation.
+    fn observe(&mut self, ground: &Ground, observation: &Observation) -> Vec<Suspicion>;
+}
+
+impl Ground {
+    /// The ground that `plan` gives.
+    pub fn new(plan: Arc<Plan>) -> Self {
+        Self { holdings: plan.holdings(), plan }
+    }
+
+    /// Whether `observer` has a right to perceive what a sighting names.
+    pub fn has_right(&self, observer: &Principal, sighting: &Sighting) -> bool {
+        if sighting.owner == Owner::ABSENT {
+            return true;
+        }
+        if observer.tenant.is_some() {
+            return observer.tenant == Some(sighting.owner);
+        }
+        let Some(role) = self.plan.target.role(&observer.role).filter(|role| role.platform) else { return false };
+        let column = sighting.column.and_then(|code| self.holdings.column(code)).map(|c| c.to_string());
+        sighting.owner == Owner::PLATFORM || column.is_some_and(|column| role.may_see.contains(&column))
+    }
+
+    /// A sighting in words.
+    pub fn describe(&self, sighting: &Sighting) -> String {
+        let form = match sighting.form {
+            Form::Text => "text",
+            Form::Uuid => "UUID",
+            Form::Bigint => "number",
+            Form::Inet => "address",
+            Form::Time => "instant",
+        };
+        let place = match sighting.column {
+            Some(WRITTEN) => ", written during the run".to_string(),
+            Some(code) => self.holdings.column(code).map_or_else(String::new, |c| format!(", {c}")),
+            None => String::new(),
+        };
+        let row = sighting.row.filter(|_| sighting.column != Some(WRITTEN));
+        let row = row.map_or_else(String::new, |row| format!(" row {row}"));
+        format!("{form} canary of {}{place}{row}, at byte {} ({:?})", sighting.owner, sighting.offset, sighting.encoding)
+    }
+}

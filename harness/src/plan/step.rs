@@ -1,0 +1,154 @@
+//! One step of a plan: who asks for what, and what must come of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::canary::Owner;
+use crate::cell::Cell;
+use crate::principal::Principal;
+
+/// A step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// Its cell of the coverage.
+    pub cell: Cell,
+    /// Who asks.
+    pub actor: Principal,
+    /// Which tenant's objects are named; none when nobody's are.
+    pub subject: Option<Owner>,
+    /// By what means the subject is named.
+    pub vector: Vector,
+    /// The requirement that a violation here counts against.
+    pub requirement: String,
+    /// What is sent.
+    pub request: Request,
+    /// What must come of it.
+    pub expect: Expect,
+    /// What later steps of the sequence take from the answer: name to JSON pointer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub captures: BTreeMap<String, String>,
+    /// Follow the list to its end, page by page.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub walk: bool,
+    /// The client goes away after so many microseconds, whether answered or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abandon_after_us: Option<u64>,
+}
+
+/// By what means a step reaches for its subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Vector {
+    /// The request as it is meant.
+    Plain,
+    /// An object's id in the path.
+    Object,
+    /// A planted value in a filter.
+    Filter,
+    /// A cursor made by the subject.
+    Cursor,
+    /// A tenant id in the query.
+    ForgedQuery,
+    /// A tenant id in headers.
+    ForgedHeader,
+    /// A tenant id in the body.
+    ForgedBody,
+    /// A credential that was altered.
+    Credential,
+    /// A connection that has just served another.
+    HandOver,
+    /// Generated parameters.
+    Generated,
+}
+
+/// How the actor's credential is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// As issued; nothing for nobody.
+    AsIssued,
+    /// One character of it changed.
+    Altered,
+    /// Its last third missing.
+    Truncated,
+    /// Something that never was a credential.
+    Malformed,
+    /// A JWT's algorithm replaced by `none` and its signature dropped; other tokens get a stranger's value.
+    Unsigned,
+}
+
+/// What is sent. `⟦name⟧` stands for a captured value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// Upper case.
+    pub method: String,
+    /// Path with its parameters filled in.
+    pub path: String,
+    /// Query parameters, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub query: Vec<(String, String)>,
+    /// Headers besides the credential.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// Media type and body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<(String, String)>,
+    /// The credential.
+    pub proof: Proof,
+}
+
+/// What must come of a step.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Expect {
+    /// The answer's kind.
+    pub answer: Answer,
+    /// Planted rows that it must show: table and row of the subject.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shows: Vec<(String, u32)>,
+    /// The planted table it lists, and how far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<Listing>,
+    /// The planted table it adds a row to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adds_to: Option<(String, u32)>,
+    /// True when its success is the control for its cell's operation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub control: bool,
+}
+
+/// The answer's kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// 2xx (or 304).
+    Success,
+    /// 4xx: there is nothing of that kind for this principal.
+    Denied,
+    /// 401 or 403, or the 404 of one who may not know.
+    Refused,
+    /// 2xx or 4xx; only what it shows matters.
+    #[default]
+    Either,
+}
+
+/// What a list must show.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Listing {
+    /// The planted table.
+    pub table: String,
+    /// True when every row the principal may see must be there.
+    pub complete: bool,
+    /// The application role whose rows alone may be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub narrowed_to: Option<String>,
+}
+
+/// Steps that one connection runs in order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sequence {
+    /// Its number in the plan.
+    pub number: u64,
+    /// Its steps.
+    pub steps: Vec<Step>,
+}

@@ -1,0 +1,607 @@
+//! The sweep: every operation × application role × relation, each with its control; then the hand-overs.
+
+use std::collections::BTreeMap;
+
+use super::request::{Forge, Naming};
+use super::{Answer, Expect, Listing, Planner, Proof, Request, Step, Vector};
+use crate::canary::Owner;
+use crate::cell::{Cell, Lanes, PoolState, Relation};
+use crate::operation::{Operation, Place};
+use crate::principal::NOBODY;
+use crate::target::file::Access;
+
+/// What one sequence of the sweep is about.
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    operation: usize,
+    role: String,
+    relation: Relation,
+    variant: Variant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Variant {
+    /// The request as it is meant, naming objects by `relation`.
+    Plain,
+    /// Only one path parameter belongs to the subject, the others to the actor: parent and child swapped.
+    Child,
+    /// A planted value in the named filter.
+    Filter(String),
+    /// A cursor of the subject.
+    Cursor,
+    /// The subject forged into the request; one word of those known, or all.
+    Forged(Forge, Option<u64>),
+    /// An altered credential.
+    Credential(Proof),
+}
+
+/// All templates, in an order that lets tenants alternate.
+pub(super) fn templates(planner: &Planner) -> Vec<Template> {
+    let mut all = Vec::new();
+    for (index, operation) in planner.plan.operations.iter().enumerate() {
+        let Some(access) = planner.access(operation) else { continue };
+        let relations = access.relations.clone().unwrap_or_else(|| Relation::ALL.to_vec());
+        for relation in relations {
+            for role in planner.plan.roles() {
+                for variant in variants(operation, access, role, relation) {
+                    all.push(Template { operation: index, role: role.into(), relation, variant });
+                }
+            }
+        }
+        if !access.open {
+            for proof in [Proof::Altered, Proof::Truncated, Proof::Malformed, Proof::Unsigned] {
+                let variant = Variant::Credential(proof);
+                all.push(Template { operation: index, role: NOBODY.into(), relation: Relation::Own, variant });
+            }
+        }
+    }
+    all
+}
+
+fn variants(operation: &Operation, access: &Access, role: &str, relation: Relation) -> Vec<Variant> {
+    let objects = operation.parameters_in(Place::Path).filter(|p| access.params.contains_key(&p.name)).count();
+    let filters = || {
+        let filters = operation.parameters_in(Place::Query).filter(|p| access.params.contains_key(&p.name));
+        filters.map(|p| Variant::Filter(p.name.clone()))
+    };
+    let allowed = access.open || access.allow.iter().any(|r| r == role);
+    if !allowed {
+        return vec![Variant::Plain];
+    }
+    let mut all = Vec::new();
+    let listing = access.list.as_ref();
+    if relation == Relation::Own {
+        if listing.is_none_or(|list| list.complete) {
+            all.push(Variant::Plain);
+        }
+        all.extend(filters());
+        return all;
+    }
+    if objects > 0 {
+        all.push(Variant::Plain);
+        if objects > 1 {
+            all.push(Variant::Child);
+        }
+    }
+    all.extend(filters());
+    all.push(Variant::Forged(Forge::Query, None));
+    if relation == Relation::Foreign {
+        // One word alone too: what takes it may refuse the others.
+        all.push(Variant::Forged(Forge::Query, Some(TENANT_ID_WORD)));
+        all.push(Variant::Forged(Forge::Header, None));
+        if listing.is_some_and(|list| list.cursor.is_some() && list.complete) {
+            all.push(Variant::Cursor);
+        }
+    }
+    if operation.body.is_some() {
+        all.push(Variant::Forged(Forge::Body, None));
+    }
+    all
+}
+
+/// Marks "the commonest word"; resolved by name, not by position.
+const TENANT_ID_WORD: u64 = u64::MAX;
+
+/// Who takes part in one sequence.
+struct Cast<'a> {
+    operation: &'a Operation,
+    access: &'a Access,
+    pool_state: PoolState,
+    observer: Owner,
+    other: Owner,
+    turn: u64,
+}
+
+impl Planner {
+    /// The `turn`-th sequence of the sweep.
+    pub(super) fn sweep(
+        &self,
+        pool_state: PoolState,
+        template: &Template,
+        turn: u64,
+        pair: u32,
+    ) -> Result<Vec<Step>, String> {
+        let operation = &self.plan.operations[template.operation];
+        let Some(access) = self.access(operation) else { return Ok(Vec::new()) };
+        let tenants = u64::from(self.plan.bounds.tenants);
+        let observer = (turn % tenants) as u32;
+        let distance = 1 + pair % (self.plan.bounds.tenants - 1).max(1);
+        let other = (observer + distance) % self.plan.bounds.tenants;
+        let cast = Cast {
+            operation,
+            access,
+            pool_state,
+            observer: Owner::new(observer),
+            other: Owner::new(other),
+            turn,
+        };
+        self.cast(&cast, template)
+    }
+
+    fn cast(&self, cast: &Cast<'_>, template: &Template) -> Result<Vec<Step>, String> {
+        let role = template.role.as_str();
+        let allowed = cast.access.open || cast.access.allow.iter().any(|r| r == role);
+        let mut steps = Vec::new();
+        match &template.variant {
+            Variant::Credential(proof) => {
+                let Some(role) = cast.access.allow.first() else { return Ok(steps) };
+                let mut step = self.step(cast, role, Relation::Own, Vector::Credential, BTreeMap::new())?;
+                step.request.proof = *proof;
+                step.cell.role = NOBODY.into();
+                step.expect = Expect { answer: Answer::Refused, ..Expect::default() };
+                steps.push(step);
+            }
+            Variant::Plain | Variant::Child if allowed && template.relation == Relation::Own => {
+                self.own(cast, role, &mut steps)?;
+            }
+            Variant::Plain => {
+                let given = self.prepared(cast, role, &mut steps)?;
+                let vector = if names_object(cast) { Vector::Object } else { Vector::Plain };
+                let mut step = self.step(cast, role, template.relation, vector, given)?;
+                let denied = if allowed { Answer::Denied } else { Answer::Refused };
+                step.expect = Expect { answer: denied, ..Expect::default() };
+                steps.push(step);
+            }
+            Variant::Child => {
+                let owner = self.owner_of(cast, template.relation);
+                let child = cast.operation.parameters_in(Place::Path).last();
+                let given = match child.and_then(|p| Some((p, cast.access.params.get(&p.name)?))) {
+                    Some((child, reference)) => {
+                        BTreeMap::from([(child.name.clone(), self.planted(owner, self.row(cast, role), reference)?)])
+                    }
+                    None => BTreeMap::new(),
+                };
+                let mut step = self.step(cast, role, Relation::Own, Vector::Object, given)?;
+                step.cell.relation = template.relation;
+                step.subject = (template.relation == Relation::Foreign).then_some(cast.other);
+                step.requirement = self.requirement(cast, role, template.relation, Vector::Object);
+                step.expect = Expect { answer: Answer::Denied, ..Expect::default() };
+                steps.push(step);
+            }
+            Variant::Filter(name) => steps.push(self.filtered(cast, role, template.relation, name)?),
+            Variant::Cursor => self.cursor(cast, role, &mut steps)?,
+            Variant::Forged(forge, word) => self.forge(cast, role, template.relation, *forge, *word, &mut steps)?,
+        }
+        Ok(steps)
+    }
+
+    /// The own tenant's request as it is meant: the control. What changes or deletes gets an object made for it; what
+    /// was made is read back, by its owner and in vain by another tenant.
+    fn own(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<(), String> {
+        let mut given = self.prepared(cast, role, steps)?;
+        let changes = !cast.operation.is_read() && names_object(cast) && cast.access.creates.is_none();
+        if changes && let Some((name, made)) = self.made(cast, role, steps)? {
+            given.insert(name, made);
+        }
+        let mut step = self.step(cast, role, Relation::Own, Vector::Plain, given)?;
+        step.expect = Expect { answer: Answer::Success, control: true, ..Expect::default() };
+        if let (true, Some(table)) = (cast.operation.is_read(), &cast.access.table) {
+            match &cast.access.list {
+                Some(list) => {
+                    step.walk = list.next.is_some();
+                    step.request.query.extend(list.count.iter().map(|(k, v)| (k.clone(), v.clone())));
+                    step.expect.lists = Some(self.listing(role, table, list.complete && !names_object(cast)));
+                    if names_object(cast) {
+                        step.expect.shows = vec![(table.clone(), self.row(cast, role))];
+                    }
+                }
+                None if names_object(cast) => step.expect.shows = vec![(table.clone(), self.row(cast, role))],
+                None => {}
+            }
+        }
+        if let (Some(pointer), Some(table)) = (&cast.access.creates, &cast.access.table) {
+            step.captures.insert("made".into(), pointer.clone());
+            step.expect.adds_to = Some((table.clone(), self.lines(cast)));
+            steps.push(step);
+            return self.read_back(cast, role, steps);
+        }
+        steps.push(step);
+        Ok(())
+    }
+
+    /// Reads what the last step made: its owner can, another tenant cannot.
+    fn read_back(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<(), String> {
+        let Some((reader, access, parameter)) = self.reader_of(cast) else { return Ok(()) };
+        let narrowed = |r: &str| self.narrowing(r, cast.access.table.as_deref()).is_some();
+        let by = if access.allow.iter().any(|r| r == role) && !narrowed(role) {
+            role
+        } else {
+            match access.allow.iter().find(|r| !narrowed(r)) {
+                Some(by) => by,
+                None => return Ok(()),
+            }
+        };
+        let given = BTreeMap::from([(parameter, "⟦made⟧".to_string())]);
+        let own = Cast { operation: reader, access, ..*cast };
+        let mut control = self.step(&own, by, Relation::Own, Vector::Object, given.clone())?;
+        control.expect = Expect { answer: Answer::Success, ..Expect::default() };
+        let foreign = Cast { observer: cast.other, other: cast.observer, ..own };
+        // Parents are the intruder's own: only the made id is foreign.
+        let mut probe = self.step(&foreign, by, Relation::Own, Vector::Object, given)?;
+        probe.cell.relation = Relation::Foreign;
+        probe.subject = Some(cast.observer);
+        probe.expect = Expect { answer: Answer::Denied, ..Expect::default() };
+        steps.extend([control, probe]);
+        Ok(())
+    }
+
+    /// The operation that reads one row of the same table, and its parameter for the row's id.
+    fn reader_of(&self, cast: &Cast<'_>) -> Option<(&Operation, &Access, String)> {
+        let table = cast.access.table.as_deref()?;
+        self.plan.operations.iter().find_map(|operation| {
+            let access = self.access(operation)?;
+            let fits = operation.is_read() && access.list.is_none() && access.table.as_deref() == Some(table);
+            let parameter = id_parameter(operation, access, table).filter(|_| fits)?;
+            Some((operation, access, parameter))
+        })
+    }
+
+    /// Lets an allowed role make a row of the operation's table first; the parameter that takes its id.
+    fn made(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<Option<(String, String)>, String> {
+        let Some(table) = cast.access.table.as_deref() else { return Ok(None) };
+        let Some(parameter) = id_parameter(cast.operation, cast.access, table) else { return Ok(None) };
+        let maker = self.plan.operations.iter().find_map(|operation| {
+            let access = self.access(operation)?;
+            let fits = access.creates.is_some() && access.lines_of.is_none() && access.table.as_deref() == Some(table);
+            fits.then_some((operation, access))
+        });
+        let Some((operation, access)) = maker else { return Ok(None) };
+        let by = if access.allow.iter().any(|r| r == role) { role } else { &access.allow[0] };
+        let cast = Cast { operation, access, ..*cast };
+        let mut step = self.step(&cast, by, Relation::Own, Vector::Plain, BTreeMap::new())?;
+        step.expect = Expect { answer: Answer::Success, adds_to: Some((table.into(), 1)), ..Expect::default() };
+        step.captures.insert("made".into(), access.creates.clone().unwrap_or_default());
+        steps.push(step);
+        Ok(Some((parameter, "⟦made⟧".into())))
+    }
+
+    /// The `prepare` operation of the target file, called by the same principal.
+    fn prepared(
+        &self,
+        cast: &Cast<'_>,
+        role: &str,
+        steps: &mut Vec<Step>,
+    ) -> Result<BTreeMap<String, String>, String> {
+        let Some(prepare) = &cast.access.prepare else { return Ok(BTreeMap::new()) };
+        let operation = self.operation(&prepare.operation);
+        let Some((operation, access)) = operation.and_then(|o| Some((o, self.access(o)?))) else {
+            return Err(format!("operation {}: prepare names no described operation", cast.operation.id));
+        };
+        let by = if access.open || access.allow.iter().any(|r| r == role) { role } else { &access.allow[0] };
+        let cast = Cast { operation, access, ..*cast };
+        let mut step = self.step(&cast, by, Relation::Own, Vector::Plain, BTreeMap::new())?;
+        step.expect = Expect { answer: Answer::Success, ..Expect::default() };
+        step.captures = prepare.capture.clone();
+        steps.push(step);
+        Ok(BTreeMap::new())
+    }
+
+    fn filtered(&self, cast: &Cast<'_>, role: &str, relation: Relation, name: &str) -> Result<Step, String> {
+        let reference = cast.access.params.get(name).ok_or("a filter without its column")?;
+        let row = self.row(cast, role);
+        let value = self.planted(self.owner_of(cast, relation), row, reference)?;
+        let given = BTreeMap::from([(name.to_string(), value.clone())]);
+        let mut step = self.step(cast, role, Relation::Own, Vector::Filter, given)?;
+        if !step.request.query.iter().any(|(k, _)| k == name) {
+            step.request.query.push((name.into(), value));
+        }
+        step.cell.relation = relation;
+        step.subject = match relation {
+            Relation::Own => Some(cast.observer),
+            Relation::Foreign => Some(cast.other),
+            Relation::Absent => None,
+        };
+        step.requirement = self.requirement(cast, role, relation, Vector::Filter);
+        let table = cast.access.table.clone().unwrap_or_default();
+        step.expect = Expect {
+            answer: if relation == Relation::Own { Answer::Success } else { Answer::Either },
+            lists: Some(self.listing(role, &table, false)),
+            control: relation == Relation::Own,
+            ..Expect::default()
+        };
+        let same_table = reference.split('.').next() == Some(&table);
+        if relation == Relation::Own && same_table {
+            step.expect.shows = vec![(table, row)];
+        }
+        Ok(step)
+    }
+
+    /// The subject lists a page, and the actor continues with its cursor; before that, the subject itself does.
+    fn cursor(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<(), String> {
+        let (Some(list), Some(table)) = (&cast.access.list, &cast.access.table) else { return Ok(()) };
+        let (Some(next), Some(cursor)) = (&list.next, &list.cursor) else { return Ok(()) };
+        let page = |step: &mut Step| {
+            if let Some(limit) = &list.limit {
+                step.request.query.push((limit.clone(), "2".into()));
+            }
+        };
+        let subject = Cast { observer: cast.other, other: cast.observer, ..*cast };
+        let mut first = self.step(&subject, role, Relation::Own, Vector::Plain, BTreeMap::new())?;
+        page(&mut first);
+        first.captures.insert("cursor".into(), next.clone());
+        first.expect = Expect { answer: Answer::Success, lists: Some(self.listing(role, table, false)), ..Expect::default() };
+        let mut control = first.clone();
+        control.captures.clear();
+        control.request.query.push((cursor.clone(), "⟦cursor⟧".into()));
+        control.requirement = "read/cursor".into();
+        let mut probe = self.step(cast, role, Relation::Foreign, Vector::Cursor, BTreeMap::new())?;
+        page(&mut probe);
+        probe.request.query.push((cursor.clone(), "⟦cursor⟧".into()));
+        probe.expect = Expect { answer: Answer::Either, lists: Some(self.listing(role, table, false)), ..Expect::default() };
+        steps.extend([first, control, probe]);
+        Ok(())
+    }
+
+    fn forge(
+        &self,
+        cast: &Cast<'_>,
+        role: &str,
+        relation: Relation,
+        forge: Forge,
+        word: Option<u64>,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), String> {
+        let given = self.prepared(cast, role, steps)?;
+        let vector = match forge {
+            Forge::Query => Vector::ForgedQuery,
+            Forge::Header => Vector::ForgedHeader,
+            Forge::Body => Vector::ForgedBody,
+        };
+        // Objects are the subject's, so that a service that believes the forgery has something to give away.
+        let named = if names_object(cast) { relation } else { Relation::Own };
+        let mut step = self.step(cast, role, named, vector, given)?;
+        let owner = self.owner_of(cast, relation);
+        step.request = match word {
+            Some(_) => {
+                let mut request = step.request;
+                request.query.push(("tenant_id".into(), self.holdings.tenant_id(owner).to_string()));
+                request
+            }
+            None => self.forged(step.request, forge, owner),
+        };
+        step.cell.relation = relation;
+        step.subject = (relation == Relation::Foreign).then_some(cast.other);
+        step.requirement = self.requirement(cast, role, relation, vector);
+        step.expect.answer = if names_object(cast) { Answer::Denied } else { Answer::Either };
+        if let (Some(list), Some(table)) = (&cast.access.list, &cast.access.table) {
+            step.request.query.extend(list.count.iter().map(|(k, v)| (k.clone(), v.clone())));
+            step.expect.lists = Some(self.listing(role, table, false));
+        }
+        if let (Some(pointer), Some(table)) = (&cast.access.creates, &cast.access.table)
+            && !names_object(cast)
+        {
+            step.expect.adds_to = Some((table.clone(), self.lines(cast)));
+            step.captures.insert("made".into(), pointer.clone());
+        }
+        steps.push(step);
+        Ok(())
+    }
+
+    fn lines(&self, cast: &Cast<'_>) -> u32 {
+        if cast.access.lines_of.is_some() { 3 } else { 1 }
+    }
+
+    fn owner_of(&self, cast: &Cast<'_>, relation: Relation) -> Owner {
+        match relation {
+            Relation::Own => cast.observer,
+            Relation::Foreign => cast.other,
+            Relation::Absent => Owner::ABSENT,
+        }
+    }
+
+    /// A row of the operation's table that `role` may see; which one changes with the turn.
+    fn row(&self, cast: &Cast<'_>, role: &str) -> u32 {
+        let table = self.narrowed_table(cast);
+        let actors = table.map_or(0, |t| t.actors.len()) as u64;
+        let rows = u64::from(self.plan.bounds.rows);
+        let Some(narrowed) = table.and_then(|t| self.narrowing(role, Some(&t.name))) else {
+            return (cast.turn % rows) as u32;
+        };
+        let position = table.and_then(|t| t.actors.iter().position(|a| *a == narrowed)).unwrap_or(0) as u64;
+        let cycles = (rows / actors.max(1)).max(1);
+        (position + actors.max(1) * (cast.turn % cycles)) as u32
+    }
+
+    /// The table whose actors decide which rows a narrowed role sees: the operation's, or that of its parent object.
+    fn narrowed_table(&self, cast: &Cast<'_>) -> Option<&crate::target::file::PlantTable> {
+        let own = cast.access.table.as_deref().and_then(|t| self.holdings.table(t));
+        own.filter(|t| !t.actors.is_empty()).or_else(|| {
+            cast.access.params.values().find_map(|reference| {
+                let table = self.holdings.table(reference.split('.').next()?)?;
+                (!table.actors.is_empty()).then_some(table)
+            })
+        })
+    }
+
+    pub(super) fn narrowing(&self, role: &str, table: Option<&str>) -> Option<String> {
+        self.plan.target.role(role)?.narrowed.get(table?).cloned()
+    }
+
+    pub(super) fn listing(&self, role: &str, table: &str, complete: bool) -> Listing {
+        Listing { table: table.into(), complete, narrowed_to: self.narrowing(role, Some(table)) }
+    }
+
+    fn step(
+        &self,
+        cast: &Cast<'_>,
+        role: &str,
+        relation: Relation,
+        vector: Vector,
+        given: BTreeMap<String, String>,
+    ) -> Result<Step, String> {
+        let owner = self.owner_of(cast, relation);
+        let actor = self.holdings.principal(cast.observer, role);
+        let naming = Naming {
+            owner,
+            row: self.row(cast, role),
+            writer: actor.tenant.unwrap_or(Owner::PLATFORM),
+            write: self.write_number(cast.pool_state, cast.turn),
+            role,
+            given,
+        };
+        let request: Request = self.request(cast.operation, &naming)?;
+        Ok(Step {
+            cell: Cell {
+                operation: cast.operation.id.clone(),
+                role: role.into(),
+                relation,
+                pool_state: cast.pool_state,
+            },
+            actor,
+            subject: (owner != Owner::ABSENT).then_some(owner),
+            vector,
+            requirement: self.requirement(cast, role, relation, vector),
+            request,
+            expect: Expect::default(),
+            captures: BTreeMap::new(),
+            walk: false,
+            abandon_after_us: None,
+        })
+    }
+
+    /// A number for the values of one write, told apart by pool state and turn.
+    pub(super) fn write_number(&self, pool_state: PoolState, turn: u64) -> u32 {
+        let state = self.plan.pool_states().position(|s| s == pool_state).unwrap_or(0) as u64;
+        ((state << 21 | turn & 0x1f_ffff) & 0x1ff_ffff) as u32
+    }
+
+    fn requirement(&self, cast: &Cast<'_>, role: &str, relation: Relation, vector: Vector) -> String {
+        requirement(cast.operation, cast.access, role, relation, vector).into()
+    }
+
+    /// Lists of tenants' own tables that need no object to be named.
+    fn complete_lists(&self) -> Vec<&Access> {
+        let fits = |access: &&Access| {
+            let operation = self.operation(&access.id);
+            complete_list(access) && operation.is_some_and(|o| o.parameters_in(Place::Path).next().is_none())
+        };
+        self.plan.target.operation.iter().filter(fits).collect()
+    }
+
+    /// How many hand-over sequences each pool state has.
+    pub(super) fn hand_overs(&self) -> u64 {
+        self.complete_lists().len() as u64 * u64::from(self.plan.bounds.tenants.min(24)) * 2
+    }
+
+    /// One connection serves the owner, then another tenant, nobody, and the owner again; in every second sequence a
+    /// client goes away in between.
+    pub(super) fn hand_over(&self, pool_state: PoolState, turn: u64) -> Result<Vec<Step>, String> {
+        let lists = self.complete_lists();
+        let cancels = turn % 2 == 1;
+        let access = lists[(turn / 2) as usize % lists.len()];
+        let Some(operation) = self.operation(&access.id) else { return Ok(Vec::new()) };
+        let round = turn / 2 / lists.len() as u64;
+        let tenants = u64::from(self.plan.bounds.tenants);
+        let observer = Owner::new((round % tenants) as u32);
+        let other = Owner::new(((round + 1 + turn % (tenants - 1)) % tenants) as u32);
+        let cast = Cast { operation, access, pool_state, observer, other, turn };
+        let back = Cast { observer: other, other: observer, ..cast };
+        let table = access.table.clone().unwrap_or_default();
+        let roles: Vec<&str> = access.allow.iter().map(String::as_str)
+            .filter(|r| self.plan.target.role(r).is_some_and(|role| !role.platform)).collect();
+        let Some(role) = roles.get(round as usize % roles.len().max(1)) else { return Ok(Vec::new()) };
+        let requirement = if cancels { "pool/after-cancel" } else { "pool/hand-over" };
+        let list = |cast: &Cast<'_>| -> Result<Step, String> {
+            let mut step = self.step(cast, role, Relation::Own, Vector::HandOver, BTreeMap::new())?;
+            step.walk = access.list.as_ref().is_some_and(|l| l.next.is_some());
+            step.requirement = requirement.into();
+            step.expect = Expect {
+                answer: Answer::Success,
+                lists: Some(self.listing(role, &table, true)),
+                ..Expect::default()
+            };
+            Ok(step)
+        };
+        let mut steps = vec![list(&cast)?, list(&back)?];
+        if cancels {
+            let mut gone = list(&cast)?;
+            gone.walk = false;
+            gone.expect = Expect::default();
+            gone.abandon_after_us = Some([30, 120, 300, 700, 1500][(turn / 2 % 5) as usize]);
+            steps.insert(1, gone);
+        } else {
+            let mut nobody = list(&cast)?;
+            nobody.actor = crate::principal::Principal::without_tenant(NOBODY);
+            nobody.walk = false;
+            nobody.cell.role = NOBODY.into();
+            nobody.expect = Expect { answer: Answer::Refused, ..Expect::default() };
+            steps.push(nobody);
+            steps.push(list(&cast)?);
+        }
+        if pool_state.lanes == Lanes::Many {
+            steps.truncate(3);
+        }
+        Ok(steps)
+    }
+}
+
+/// A list of a planted table that needs no object to be named.
+fn complete_list(access: &Access) -> bool {
+    access.table.is_some() && !access.allow.is_empty() && access.list.as_ref().is_some_and(|list| list.complete)
+}
+
+fn names_object(cast: &Cast<'_>) -> bool {
+    cast.operation.parameters_in(Place::Path).any(|p| cast.access.params.contains_key(&p.name))
+}
+
+/// The parameter that takes the id of a row of `table`.
+fn id_parameter(operation: &Operation, access: &Access, table: &str) -> Option<String> {
+    let mut path = operation.parameters_in(Place::Path);
+    let named = path.find(|p| access.params.get(&p.name).is_some_and(|r| r.split('.').next() == Some(table)));
+    named.map(|p| p.name.clone())
+}
+
+/// The requirement that a violation by such a step counts against.
+pub(super) fn requirement(
+    operation: &Operation,
+    access: &Access,
+    role: &str,
+    relation: Relation,
+    vector: Vector,
+) -> &'static str {
+    let allowed = access.open || access.allow.iter().any(|r| r == role);
+    match vector {
+        Vector::Credential => return "role/bad-credential",
+        _ if !allowed && role == NOBODY => return "role/no-credential",
+        _ if !allowed => return "role/refused",
+        Vector::ForgedQuery => return "context/forged-query",
+        Vector::ForgedHeader => return "context/forged-header",
+        Vector::ForgedBody => return "context/forged-body",
+        Vector::Cursor => return "read/cursor",
+        Vector::HandOver => return "pool/hand-over",
+        Vector::Generated => return "read/filter",
+        Vector::Plain | Vector::Object | Vector::Filter => {}
+    }
+    let objects = operation.parameters_in(Place::Path).any(|p| access.params.contains_key(&p.name));
+    match (&access.list, operation.is_read()) {
+        (Some(list), _) if !list.complete => "read/search",
+        (Some(_), _) if vector == Vector::Filter => "read/filter",
+        (Some(_), _) if objects && relation != Relation::Own => "read/by-id",
+        (Some(_), _) => "read/list",
+        (None, true) if objects => "read/by-id",
+        (None, true) => "read/self",
+        (None, false) if access.creates.is_some() => "write/create",
+        (None, false) if objects => "write/by-id",
+        (None, false) => "role/sign-in",
+    }
+}

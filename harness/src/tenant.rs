@@ -1,0 +1,252 @@
+//! Who owns what: the account that planting follows, that the plan draws from and that the shadow model compares with.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::canary::{Canary, Mint, Owner};
+use crate::principal::Principal;
+use crate::target::file::{Credential, Per, PlantTable, TargetFile};
+
+/// Code of a column that nobody planted: the value was written through the service during the run.
+pub const WRITTEN: u16 = 1022;
+
+/// A planted column: table and column by the target file's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column<'a> {
+    /// The planted table.
+    pub table: &'a str,
+    /// Its column.
+    pub column: &'a str,
+}
+
+impl fmt::Display for Column<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.table, self.column)
+    }
+}
+
+/// A planted value, before it is put into a row, a URL or a body.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Planted {
+    /// A UUID.
+    Uuid(Uuid),
+    /// Text.
+    Text(String),
+    /// Microseconds since the Unix epoch.
+    Time(i64),
+    /// An IPv6 address.
+    Inet(std::net::Ipv6Addr),
+    /// A document.
+    Json(serde_json::Value),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A number.
+    Bigint(i64),
+    /// The run's password, as a hash.
+    PasswordHash,
+    /// The SHA-256 of a principal's secret.
+    SecretHash(Principal),
+}
+
+/// The planted tenants' account.
+#[derive(Clone, Debug)]
+pub struct Holdings {
+    /// Tenants planted.
+    pub tenants: u32,
+    /// Rows planted a tenant in each table planted per row.
+    pub rows: u32,
+    mint: Mint,
+    tables: Vec<PlantTable>,
+    platform_roles: Vec<String>,
+    prefixes: BTreeMap<String, String>,
+    codes: Vec<(usize, String)>,
+}
+
+impl Holdings {
+    /// The account of `target` with so many tenants and rows.
+    pub fn new(target: &TargetFile, tenants: u32, rows: u32, mint: Mint) -> Self {
+        let tables = target.plant.table.clone();
+        let codes = tables
+            .iter()
+            .enumerate()
+            .flat_map(|(i, table)| table.columns.keys().map(move |column| (i, column.clone())))
+            .collect();
+        let platform_roles = target.role.iter().filter(|r| r.platform).map(|r| r.name.clone()).collect();
+        let prefixes = target.role.iter().filter_map(|role| match target.credential.get(&role.credential)? {
+            Credential::Secret { prefix, .. } => Some((role.name.clone(), prefix.clone())),
+            Credential::Login { .. } => None,
+        });
+        let prefixes = prefixes.collect();
+        Self { tenants, rows, mint, tables, platform_roles, prefixes, codes }
+    }
+
+    /// The planted tables.
+    pub fn tables(&self) -> &[PlantTable] {
+        &self.tables
+    }
+
+    /// The mint that made every value.
+    pub fn mint(&self) -> &Mint {
+        &self.mint
+    }
+
+    /// What the secrets of `role` start with.
+    pub fn secret_prefix(&self, role: &str) -> &str {
+        self.prefixes.get(role).map_or("", String::as_str)
+    }
+
+    /// All planted tenants.
+    pub fn owners(&self) -> impl Iterator<Item = Owner> {
+        (0..self.tenants).map(Owner::new)
+    }
+
+    /// The planted table of that name.
+    pub fn table(&self, name: &str) -> Option<&PlantTable> {
+        self.tables.iter().find(|t| t.name == name)
+    }
+
+    /// The planted column behind a canary's code.
+    pub fn column(&self, code: u16) -> Option<Column<'_>> {
+        let (table, column) = self.codes.get(usize::from(code))?;
+        Some(Column { table: &self.tables[*table].name, column })
+    }
+
+    fn code(&self, table: &str, column: &str) -> u16 {
+        let found = self.codes.iter().position(|(t, c)| self.tables[*t].name == table && c == column);
+        found.and_then(|i| u16::try_from(i).ok()).unwrap_or(WRITTEN)
+    }
+
+    /// True for rows that belong to the platform and not to a tenant.
+    pub fn is_platform(&self, table: &PlantTable) -> bool {
+        !table.roles.is_empty() && table.roles.iter().all(|role| self.platform_roles.contains(role))
+    }
+
+    /// Rows of `table` for each owner.
+    pub fn rows_of(&self, table: &PlantTable) -> u32 {
+        match table.per {
+            Per::Tenant => 1,
+            Per::Principal => u32::try_from(table.roles.len()).unwrap_or(0),
+            Per::Row => self.rows,
+        }
+    }
+
+    /// The application role that acts in `row` of `table`.
+    pub fn actor<'t>(&self, table: &'t PlantTable, row: u32) -> Option<&'t str> {
+        let names = if table.per == Per::Principal { &table.roles } else { &table.actors };
+        match names.len() {
+            0 => None,
+            n => names.get(row as usize % n).map(String::as_str),
+        }
+    }
+
+    /// The id of a principal, as planted.
+    pub fn principal_id(&self, owner: Owner, role: &str) -> Option<Uuid> {
+        self.tables.iter().find_map(|table| {
+            let row = table.roles.iter().position(|r| r == role)?;
+            let (column, _) = table.columns.iter().find(|(_, generator)| *generator == "principal")?;
+            Some(self.mint.uuid(self.canary(owner, row as u32, &table.name, column)))
+        })
+    }
+
+    fn canary(&self, owner: Owner, row: u32, table: &str, column: &str) -> Canary {
+        Canary { owner, row, column: self.code(table, column) }
+    }
+
+    /// The planted value of `table.column` in `row` of `owner`; for [`Owner::ABSENT`] one like it that nobody planted.
+    ///
+    /// # Errors
+    /// A generator or a name that does not exist, as a sentence.
+    pub fn value(&self, owner: Owner, row: u32, table: &str, column: &str) -> Result<Planted, String> {
+        let at = || format!("[[plant.table]] {table}, column {column}");
+        let spec = self.table(table).ok_or_else(|| format!("no planted table {table}"))?;
+        let generator = spec.columns.get(column).ok_or_else(|| format!("{}: not planted", at()))?;
+        let canary = self.canary(owner, row, table, column);
+        let (word, rest) = generator.split_once(':').unwrap_or((generator, ""));
+        let principal = |role: Option<&str>| {
+            role.and_then(|role| self.principal_id(owner, role)).map(Planted::Uuid)
+                .ok_or_else(|| format!("{}: `{generator}` names no planted principal", at()))
+        };
+        Ok(match word {
+            "tenant" => Planted::Uuid(self.tenant_id(owner)),
+            "principal" if rest.is_empty() => Planted::Uuid(self.mint.uuid(canary)),
+            "principal" => principal(Some(rest))?,
+            "actor" => principal(self.actor(spec, row))?,
+            "ref" => self.value(owner, row, rest, "id")?,
+            "role" => Planted::Text(self.actor(spec, row).unwrap_or_default().into()),
+            "uuid" => Planted::Uuid(self.mint.uuid(canary)),
+            "text" => Planted::Text(self.mint.text(canary)),
+            "email" => Planted::Text(self.mint.email(canary)),
+            "timestamptz" => Planted::Time(self.mint.timestamp_us(canary).ok_or_else(|| {
+                format!("{}: the planted period is too short for {} tenants of {} rows", at(), self.tenants, self.rows)
+            })?),
+            "inet" => Planted::Inet(self.mint.inet(canary)),
+            "json" => Planted::Json(self.mint.json(canary)),
+            "bytea" => Planted::Bytes(self.mint.bytes(canary)),
+            "bigint" => Planted::Bigint(self.mint.bigint(canary)),
+            "collide" => Planted::Text(self.mint.collide(row)),
+            "choice" => {
+                let words: Vec<&str> = rest.split('|').collect();
+                Planted::Text(words[row as usize % words.len()].into())
+            }
+            "value" => Planted::Text(rest.into()),
+            "password" => Planted::PasswordHash,
+            "secret_sha256" => {
+                let role = self.actor(spec, row).unwrap_or_default();
+                Planted::SecretHash(self.principal(owner, role))
+            }
+            _ => {
+                let known = ["tenant", "principal", "actor", "ref", "role", "uuid", "text", "email", "timestamptz",
+                    "inet", "json", "bytea", "bigint", "collide", "choice", "value", "password", "secret_sha256"];
+                return Err(format!("{}: {}", at(), crate::error::unknown("generator", word, known)));
+            }
+        })
+    }
+
+    /// The principal of `owner` with `role`; a platform role has no tenant.
+    pub fn principal(&self, owner: Owner, role: &str) -> Principal {
+        if self.platform_roles.iter().any(|r| r == role) || role == crate::principal::NOBODY {
+            Principal::without_tenant(role)
+        } else {
+            Principal::of(owner, role)
+        }
+    }
+
+    /// The id of a tenant: a canary of its own, the `tenant` column of the first table planted per tenant.
+    pub fn tenant_id(&self, owner: Owner) -> Uuid {
+        let home = self.tables.iter().find(|t| t.per == Per::Tenant);
+        let column = home.and_then(|t| t.columns.iter().find(|(_, g)| *g == "tenant").map(|(c, _)| (t, c)));
+        match column {
+            Some((table, column)) => self.mint.uuid(self.canary(owner, 0, &table.name, column)),
+            None => self.mint.uuid(Canary { owner, row: 0, column: WRITTEN - 1 }),
+        }
+    }
+
+    /// The rows of `table` that `principal`'s narrowing leaves visible: those its named role acts in.
+    pub fn visible(&self, narrowed_to: Option<&str>, table: &PlantTable, row: u32) -> bool {
+        narrowed_to.is_none_or(|role| self.actor(table, row) == Some(role))
+    }
+}
+
+impl Planted {
+    /// As it stands in a URL, a JSON string or CSV; none for values that never leave the database.
+    pub fn text(&self) -> Option<String> {
+        Some(match self {
+            Self::Uuid(id) => id.to_string(),
+            Self::Text(text) => text.clone(),
+            Self::Time(us) => rfc3339(*us),
+            Self::Inet(address) => address.to_string(),
+            Self::Json(value) => value.to_string(),
+            Self::Bigint(n) => n.to_string(),
+            Self::Bytes(_) | Self::PasswordHash | Self::SecretHash(_) => return None,
+        })
+    }
+}
+
+/// Microseconds since the Unix epoch as RFC 3339, UTC.
+pub fn rfc3339(us: i64) -> String {
+    let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1000)
+        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
+}
