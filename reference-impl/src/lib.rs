@@ -1,1 +1,15 @@
-//! The reference.
+//! The reference audit-log service: a multi-tenant wall in three layers. Row security in the database
+//! (`migrations/`), one door that binds the tenant ([`scope::TenantScope`]), and a store that cannot be made without a
+//! tenant ([`store::AuditStore`]). Start reading there, then `http/`.
+
+pub mod caller;
+pub mod config;
+pub mod cursor;
+#[cfg_attr(not(feature = "defects"), allow(dead_code, reason = "the seams are constant without the feature"))]
+mod defects;
+pub mod http;
+pub mod problem;
+pub mod scope;
+pub mod serve;
+pub mod store;
+pub mod token;

@@ -38,7 +38,7 @@ pub(super) struct Naming<'a> {
 }
 
 /// Where a forged tenant goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Forge {
     Query,
     Header,

@@ -1,0 +1,27 @@
+-- Why: each part of the service connects with no more rights than it needs. The owner never serves; those who serve own
+-- nothing and bypass nothing. Roles belong to the cluster, so they may exist already, or be made at this moment by the
+-- migration of another database.
+SELECT pg_advisory_xact_lock(hashtext('partywall roles'));
+
+DO $$
+DECLARE name text;
+BEGIN
+  FOREACH name IN ARRAY ARRAY['audit_owner', 'audit_app', 'audit_login', 'audit_worker', 'audit_platform'] LOOP
+    BEGIN
+      EXECUTE format('CREATE ROLE %I NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE', name);
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN
+      NULL;
+    END;
+  END LOOP;
+END $$;
+
+-- Nobody gets anything by being here.
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+DO $$
+BEGIN
+  EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+  EXECUTE format('GRANT CONNECT ON DATABASE %I TO audit_owner, audit_app, audit_login, audit_worker, audit_platform',
+                 current_database());
+END $$;
+GRANT USAGE, CREATE ON SCHEMA public TO audit_owner;
+GRANT USAGE ON SCHEMA public TO audit_app, audit_login, audit_worker, audit_platform;

@@ -1,0 +1,206 @@
+//! Who calls: proved by a bearer credential, with one application role. A handler's signature says which roles it
+//! takes.
+
+use std::marker::PhantomData;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use futures_util::future::BoxFuture;
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::defects::{Defect, on};
+use crate::http::App;
+use crate::problem::Problem;
+use crate::scope::TenantScope;
+use crate::store::{AuditStore, Sight};
+use crate::token;
+
+/// An application role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything in the tenant.
+    Owner,
+    /// Everything but owning it.
+    Admin,
+    /// Reads all.
+    Auditor,
+    /// Reads its own actions, annotates them.
+    Member,
+    /// Writes events only.
+    Ingest,
+    /// Reads one actor's or one target's events.
+    Viewer,
+    /// Operates the service; sees no tenant row.
+    Platform,
+}
+
+impl Role {
+    /// The word that credentials and answers use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Auditor => "auditor",
+            Self::Member => "member",
+            Self::Ingest => "ingest",
+            Self::Viewer => "viewer",
+            Self::Platform => "platform",
+        }
+    }
+
+    /// The role of that word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Owner, Self::Admin, Self::Auditor, Self::Member, Self::Ingest, Self::Viewer, Self::Platform]
+            .into_iter()
+            .find(|role| role.word() == word)
+    }
+
+    fn is_person(self) -> bool {
+        matches!(self, Self::Owner | Self::Admin | Self::Auditor | Self::Member)
+    }
+}
+
+/// A proved caller.
+#[derive(Clone)]
+pub struct Caller {
+    /// The person, API key or viewer token.
+    pub id: Uuid,
+    /// The application role.
+    pub role: Role,
+    /// Which of the tenant's events it may see.
+    pub sight: Sight,
+    tenant: Option<Uuid>,
+    app: App,
+}
+
+impl Caller {
+    /// The tenant; none for the platform's operators.
+    pub fn tenant(&self) -> Option<Uuid> {
+        self.tenant
+    }
+
+    /// Runs `work` in the caller's tenant, once its membership is seen to stand still.
+    ///
+    /// # Errors
+    /// [`Problem::Unauthenticated`] once the membership has ended; else as [`TenantScope::run`].
+    pub async fn run<T, W>(&self, work: W) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>> + Send + 'static,
+    {
+        let tenant = self.tenant.ok_or(Problem::Forbidden)?;
+        self.run_in(tenant, work).await
+    }
+
+    /// As [`Caller::run`], in the tenant that a cursor names: the same one, unless cursors are unbound.
+    ///
+    /// # Errors
+    /// As [`Caller::run`].
+    pub(crate) async fn run_in<T, W>(&self, tenant: Uuid, work: W) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>> + Send + 'static,
+    {
+        let (person, role) = (self.id, self.role);
+        let checked = role.is_person() && Some(tenant) == self.tenant && !on(Defect::TenantFromQuery);
+        TenantScope::of(self.app.pool.clone(), tenant)
+            .run(move |store| {
+                Box::pin(async move {
+                    if checked && !store.is_member(person, role.word()).await? {
+                        return Err(Problem::Unauthenticated);
+                    }
+                    work(store).await
+                })
+            })
+            .await
+    }
+}
+
+/// The application roles that an operation takes.
+pub trait Takes: Send + Sync {
+    /// These.
+    const ROLES: &'static [Role];
+}
+
+macro_rules! takes {
+    ($($(#[$doc:meta])* $name:ident: $($role:ident)+;)+) => {$(
+        $(#[$doc])*
+        pub struct $name;
+        impl Takes for $name {
+            const ROLES: &'static [Role] = &[$(Role::$role),+];
+        }
+    )+};
+}
+
+takes! {
+    /// Anyone with a credential.
+    Anyone: Owner Admin Auditor Member Ingest Viewer Platform;
+    /// People of a tenant, and the platform's.
+    People: Owner Admin Auditor Member Platform;
+    /// Those who may write events.
+    WritesEvents: Owner Admin Ingest;
+    /// Those who may read events, some only their own or a narrowed part.
+    ReadsEvents: Owner Admin Auditor Member Viewer;
+    /// Those who may search events.
+    SearchesEvents: Owner Admin Auditor Member;
+    /// Those who may annotate.
+    Annotates: Owner Admin Member;
+    /// Those who may read what administrators manage.
+    Oversees: Owner Admin Auditor;
+    /// Those who manage the tenant.
+    Manages: Owner Admin;
+    /// The platform's operators.
+    Operates: Platform;
+}
+
+/// A caller whose role the operation takes.
+pub struct Allowed<T: Takes>(pub Caller, PhantomData<T>);
+
+impl<T: Takes> FromRequestParts<App> for Allowed<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let mut caller = prove(parts, app).await?;
+        if !T::ROLES.contains(&caller.role) {
+            return Err(Problem::Forbidden);
+        }
+        if on(Defect::TenantFromQuery) {
+            let named = parts.uri.query().unwrap_or("").split('&').find_map(|p| p.strip_prefix("tenant_id="));
+            caller.tenant = named.and_then(|id| id.parse().ok()).or(caller.tenant);
+        }
+        Ok(Self(caller, PhantomData))
+    }
+}
+
+async fn prove(parts: &Parts, app: &App) -> Result<Caller, Problem> {
+    let value = parts.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or(Problem::Unauthenticated)?;
+    let token = value.strip_prefix("Bearer ").ok_or(Problem::Unauthenticated)?;
+    let of = |id, role, tenant, sight| Caller { id, role, sight, tenant, app: app.clone() };
+    if token.starts_with("ak_") || token.starts_with("vt_") {
+        let row = sqlx::query("SELECT tenant_id, id, role, actor_id, target_type, target_id FROM credential_of($1)")
+            .bind(token::hash(token))
+            .fetch_optional(&app.login)
+            .await?
+            .ok_or(Problem::Unauthenticated)?;
+        let role = Role::of_word(row.get("role")).ok_or(Problem::Unauthenticated)?;
+        let sight = match (row.get("actor_id"), row.get("target_type"), row.get("target_id")) {
+            (Some(actor), _, _) => Sight::Actor(actor),
+            (None, Some(kind), Some(id)) => Sight::Target(kind, id),
+            _ => Sight::None,
+        };
+        return Ok(of(row.get("id"), role, Some(row.get("tenant_id")), sight));
+    }
+    let claims = app.signer.verify(token).ok_or(Problem::Unauthenticated)?;
+    let role = Role::of_word(&claims.role).ok_or(Problem::Unauthenticated)?;
+    if (role == Role::Platform) != claims.tenant.is_none() || !(role.is_person() || role == Role::Platform) {
+        return Err(Problem::Unauthenticated);
+    }
+    let sight = match role {
+        Role::Owner | Role::Admin | Role::Auditor => Sight::All,
+        Role::Member => Sight::Actor(claims.sub),
+        _ => Sight::None,
+    };
+    Ok(of(claims.sub, role, claims.tenant, sight))
+}

@@ -1,0 +1,76 @@
+//! Deliberate defects, for trying those who test the wall. Without the `defects` feature every seam is a constant and
+//! the wall is whole; with it, `AUDIT_DEFECTS` names the ones to switch on.
+
+/// A deliberate defect, or the removal of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// The tenant is taken from the query.
+    TenantFromQuery,
+    /// The context is set for the session, and not again where a connection has one.
+    SessionSetNotLocal,
+    /// Events are fetched by id alone.
+    IdorById,
+    /// Totals are counted without the tenant.
+    CountUnscoped,
+    /// Cursors are unsigned and carry the tenant they continue in.
+    CursorUnbound,
+    /// The store's own tenant predicate lets all pass.
+    NoStorePredicate,
+    /// No tenant is bound.
+    NoContext,
+    /// A list within one month reads that month's partition by name.
+    PartitionDirect,
+    /// Serving as the tables' owner is not refused.
+    AsOwner,
+}
+
+/// The words of `AUDIT_DEFECTS`.
+pub const WORDS: [(&str, Defect); 9] = [
+    ("tenant-from-query", Defect::TenantFromQuery),
+    ("session-set-not-local", Defect::SessionSetNotLocal),
+    ("idor-by-id", Defect::IdorById),
+    ("count-unscoped", Defect::CountUnscoped),
+    ("cursor-unbound", Defect::CursorUnbound),
+    ("no-store-predicate", Defect::NoStorePredicate),
+    ("no-context", Defect::NoContext),
+    ("partition-direct", Defect::PartitionDirect),
+    ("as-owner", Defect::AsOwner),
+];
+
+#[cfg(feature = "defects")]
+static SELECTED: std::sync::OnceLock<Vec<Defect>> = std::sync::OnceLock::new();
+
+/// True when `defect` is switched on.
+#[cfg(feature = "defects")]
+pub fn on(defect: Defect) -> bool {
+    SELECTED.get().is_some_and(|selected| selected.contains(&defect))
+}
+
+/// Never.
+#[cfg(not(feature = "defects"))]
+pub const fn on(_: Defect) -> bool {
+    false
+}
+
+/// Reads `AUDIT_DEFECTS`.
+///
+/// # Errors
+/// An unknown word; any word at all without the feature.
+pub fn select(words: &str) -> anyhow::Result<()> {
+    let words: Vec<&str> = words.split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
+    if words.is_empty() {
+        return Ok(());
+    }
+    #[cfg(not(feature = "defects"))]
+    anyhow::bail!("AUDIT_DEFECTS is set, and this build has no defects to offer");
+    #[cfg(feature = "defects")]
+    {
+        let find = |word: &&str| {
+            let known = WORDS.iter().find(|(name, _)| name == word).map(|(_, defect)| *defect);
+            known.ok_or_else(|| anyhow::anyhow!("AUDIT_DEFECTS: no defect `{word}`"))
+        };
+        let selected = words.iter().map(find).collect::<anyhow::Result<Vec<_>>>()?;
+        tracing::warn!(?selected, "deliberate defects are on: this wall is meant to leak");
+        SELECTED.set(selected).map_err(|_| anyhow::anyhow!("defects were selected twice"))
+    }
+}

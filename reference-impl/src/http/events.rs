@@ -1,0 +1,404 @@
+//! Events: write one, write many, list, read, search.
+
+use axum::Json;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::extract::{Body, Ids, Params, Raw, text};
+use super::{App, List, Page};
+use crate::caller::{Allowed, Caller, ReadsEvents, SearchesEvents, WritesEvents};
+use crate::cursor::Position;
+use crate::problem::{LineError, Problem, ProblemBody};
+use crate::store::events::Filter;
+
+/// Lines of a bulk at most.
+const LINES_MAX: usize = 1_000;
+
+/// Who did it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    /// Its id.
+    pub id: Uuid,
+    /// Its address.
+    #[schema(format = "email", max_length = 320)]
+    pub email: String,
+    /// Its name.
+    #[schema(max_length = 200)]
+    pub name: String,
+}
+
+/// To what it was done.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// Its type.
+    #[serde(rename = "type")]
+    #[schema(max_length = 100)]
+    pub kind: String,
+    /// Its id.
+    #[schema(max_length = 200)]
+    pub id: String,
+    /// Its name.
+    #[schema(max_length = 200)]
+    pub name: String,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was done.
+    #[default]
+    Success,
+    /// It was not.
+    Failure,
+}
+
+impl Outcome {
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// An event as it is sent.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewEvent {
+    /// When it happened; now, when absent.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub occurred_at: Option<OffsetDateTime>,
+    /// Who did it.
+    pub actor: Actor,
+    /// What was done.
+    #[schema(max_length = 200)]
+    pub action: String,
+    /// To what.
+    pub target: Target,
+    /// How it ended.
+    #[serde(default)]
+    pub outcome: Outcome,
+    /// From where.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = "ip")]
+    pub source_ip: Option<std::net::IpAddr>,
+    /// With what.
+    #[serde(default)]
+    #[schema(max_length = 500)]
+    pub user_agent: Option<String>,
+    /// The sender's own id of it.
+    #[serde(default)]
+    #[schema(max_length = 200)]
+    pub external_id: Option<String>,
+    /// What else is known.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub details: serde_json::Map<String, serde_json::Value>,
+}
+
+/// An event as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Its id.
+    pub id: Uuid,
+    /// When it happened.
+    #[serde(with = "time::serde::rfc3339")]
+    pub occurred_at: OffsetDateTime,
+    /// When it was written.
+    #[serde(with = "time::serde::rfc3339")]
+    pub recorded_at: OffsetDateTime,
+    /// Who did it.
+    pub actor: Actor,
+    /// What was done.
+    pub action: String,
+    /// To what.
+    pub target: Target,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// From where.
+    #[schema(value_type = Option<String>, format = "ip")]
+    pub source_ip: Option<std::net::IpAddr>,
+    /// With what.
+    pub user_agent: Option<String>,
+    /// The sender's own id of it.
+    pub external_id: Option<String>,
+    /// What else is known.
+    #[schema(value_type = Object)]
+    pub details: serde_json::Map<String, serde_json::Value>,
+}
+
+impl NewEvent {
+    /// Refuses what cannot be kept.
+    fn check(&self) -> Result<(), Problem> {
+        text("actor.email", &self.actor.email, 320)?;
+        text("actor.name", &self.actor.name, 200)?;
+        text("action", &self.action, 200)?;
+        text("target.type", &self.target.kind, 100)?;
+        text("target.id", &self.target.id, 200)?;
+        text("target.name", &self.target.name, 200)?;
+        text("user_agent", self.user_agent.as_deref().unwrap_or_default(), 500)?;
+        text("external_id", self.external_id.as_deref().unwrap_or_default(), 200)?;
+        if let Some(at) = self.occurred_at
+            && !(1900..=2200).contains(&at.year())
+        {
+            return Err(Problem::Unprocessable("occurred_at must lie between 1900 and 2200".into()));
+        }
+        let nul = serde_json::to_string(&self.details).is_ok_and(|json| json.contains("\\u0000"));
+        if nul { Err(Problem::Unprocessable("details must not contain NUL".into())) } else { Ok(()) }
+    }
+
+    /// The event as it is kept from now on.
+    pub fn recorded(self) -> Event {
+        // Postgres keeps microseconds; what is answered is what is kept.
+        let now = OffsetDateTime::now_utc();
+        let now = now.replace_microsecond(now.microsecond()).unwrap_or(now);
+        let at = self.occurred_at.map_or(now, |at| at.replace_microsecond(at.microsecond()).unwrap_or(at));
+        Event {
+            id: Uuid::now_v7(),
+            occurred_at: at,
+            recorded_at: now,
+            actor: self.actor,
+            action: self.action,
+            target: self.target,
+            outcome: self.outcome,
+            source_ip: self.source_ip,
+            user_agent: self.user_agent,
+            external_id: self.external_id,
+            details: self.details,
+        }
+    }
+}
+
+/// What a list of events is narrowed to.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct EventFilter {
+    /// Only this actor's.
+    pub actor: Option<Uuid>,
+    /// Only this action.
+    pub action: Option<String>,
+    /// Only targets of this type.
+    pub target_type: Option<String>,
+    /// Only this target.
+    pub target_id: Option<String>,
+    /// From this instant on.
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub from: Option<String>,
+    /// Before this instant.
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub to: Option<String>,
+    /// Newest or oldest first.
+    #[param(inline)]
+    pub sort: Option<Sort>,
+}
+
+/// The order of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sort {
+    /// Newest first.
+    Desc,
+    /// Oldest first.
+    Asc,
+}
+
+impl EventFilter {
+    fn filter(self) -> Result<Filter, Problem> {
+        for (name, value) in [("action", &self.action), ("target_type", &self.target_type), ("target_id", &self.target_id)] {
+            text(name, value.as_deref().unwrap_or_default(), 200)?;
+        }
+        let instant = |name: &str, value: Option<String>| match value {
+            None => Ok(None),
+            Some(value) => match OffsetDateTime::parse(&value, &Rfc3339) {
+                Ok(at) if (1900..=2200).contains(&at.year()) => Ok(Some(at)),
+                _ => Err(Problem::BadRequest(format!("{name} must be an RFC 3339 instant between 1900 and 2200"))),
+            },
+        };
+        Ok(Filter {
+            actor: self.actor,
+            action: self.action,
+            target_type: self.target_type,
+            target_id: self.target_id,
+            from: instant("from", self.from)?,
+            to: instant("to", self.to)?,
+            words: None,
+            ascending: self.sort == Some(Sort::Asc),
+        })
+    }
+}
+
+/// Writes one event. With an `Idempotency-Key`, the same request twice writes once.
+#[utoipa::path(post, path = "/v1/events", operation_id = "create_event", security(("bearer" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request harmless", max_length = 200)),
+    request_body = NewEvent,
+    responses((status = 201, description = "Written", body = Event),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn create_event(
+    Allowed(caller, _): Allowed<WritesEvents>,
+    headers: HeaderMap,
+    Body(new): Body<NewEvent>,
+) -> Result<Response, Problem> {
+    new.check()?;
+    let event = match headers.get("idempotency-key") {
+        None => caller.run(move |store| Box::pin(async move {
+            store.add_events(vec![new]).await?.pop().ok_or(Problem::Internal)
+        })).await?,
+        Some(key) => {
+            let key = key.to_str().map_err(|_| Problem::BadRequest("Idempotency-Key must be ASCII".into()))?.to_string();
+            text("Idempotency-Key", &key, 200)?;
+            once(&caller, key, new).await?
+        }
+    };
+    let location = HeaderValue::from_str(&format!("/v1/events/{}", event.id)).map_err(|_| Problem::Internal)?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(event)).into_response())
+}
+
+/// Writes an event unless this principal's key has written it before.
+async fn once(caller: &Caller, key: String, new: NewEvent) -> Result<Event, Problem> {
+    let principal = caller.id;
+    let hash = Sha256::digest(serde_json::to_vec(&new).map_err(|_| Problem::Internal)?).to_vec();
+    caller
+        .run(move |store| {
+            Box::pin(async move {
+                if let Some((before, event)) = store.replayed(principal, &key).await? {
+                    let same = before == hash;
+                    let problem = || Problem::Unprocessable("this Idempotency-Key was used for another request".into());
+                    return same.then_some(event).ok_or_else(problem);
+                }
+                let event = store.add_events(vec![new]).await?.pop().ok_or(Problem::Internal)?;
+                if !store.remember(principal, &key, &hash, &event).await? {
+                    return Err(Problem::Conflict("a request with this Idempotency-Key is under way".into()));
+                }
+                Ok(event)
+            })
+        })
+        .await
+}
+
+/// Writes up to 1,000 events, one JSON object a line: all or none.
+#[utoipa::path(post, path = "/v1/events/bulk", operation_id = "create_events_bulk", security(("bearer" = [])),
+    request_body(content = String, content_type = "application/x-ndjson"),
+    responses((status = 201, description = "Written", body = List<Event>),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn create_events_bulk(
+    Allowed(caller, _): Allowed<WritesEvents>,
+    Raw(bytes): Raw,
+) -> Result<impl IntoResponse, Problem> {
+    let whole = std::str::from_utf8(&bytes).map_err(|_| Problem::BadRequest("the body must be UTF-8".into()))?;
+    let (mut events, mut errors) = (Vec::new(), Vec::new());
+    let lines = whole.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    for (index, line) in lines {
+        if events.len() + errors.len() >= LINES_MAX {
+            return Err(Problem::Unprocessable(format!("a bulk has {LINES_MAX} lines at most")));
+        }
+        let parsed = serde_json::from_str::<NewEvent>(line).map_err(|e| e.to_string());
+        match parsed.and_then(|event| event.check().map(|()| event).map_err(|e| e.to_string())) {
+            Ok(event) => events.push(event),
+            Err(detail) => errors.push(LineError { line: index + 1, detail }),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Problem::BadLines(errors));
+    }
+    if events.is_empty() {
+        return Err(Problem::Unprocessable("a bulk has at least one line".into()));
+    }
+    let items = caller.run(move |store| Box::pin(store.add_events(events))).await?;
+    Ok((StatusCode::CREATED, Json(List { items, next_cursor: None, total: None })))
+}
+
+/// Lists events, newest first.
+#[utoipa::path(get, path = "/v1/events", operation_id = "list_events", security(("bearer" = [])), params(EventFilter, Page),
+    responses((status = 200, description = "A page", body = List<Event>),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn list_events(
+    axum::extract::State(app): axum::extract::State<App>,
+    Allowed(caller, _): Allowed<ReadsEvents>,
+    Params(filter): Params<EventFilter>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<Event>>, Problem> {
+    listed(&app, caller, filter.filter()?, page).await
+}
+
+/// What to search for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Search {
+    /// Words that an event must hold.
+    pub q: String,
+}
+
+/// Searches events by their words, newest first.
+#[utoipa::path(get, path = "/v1/events/search", operation_id = "search_events", security(("bearer" = [])), params(Search, Page),
+    responses((status = 200, description = "A page", body = List<Event>),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn search_events(
+    axum::extract::State(app): axum::extract::State<App>,
+    Allowed(caller, _): Allowed<SearchesEvents>,
+    Params(search): Params<Search>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<Event>>, Problem> {
+    text("q", &search.q, 500)?;
+    listed(&app, caller, Filter { words: Some(search.q), ..Filter::default() }, page).await
+}
+
+async fn listed(app: &App, caller: Caller, filter: Filter, page: Page) -> Result<Json<List<Event>>, Problem> {
+    let limit = page.limit()?;
+    let own = caller.tenant().ok_or(Problem::Forbidden)?;
+    let purpose = format!("events {filter:?}");
+    let (tenant, after) = match &page.cursor {
+        Some(cursor) => app.sealer.open(own, &purpose, cursor).map(|(tenant, at)| (tenant, Some(at)))?,
+        None => (own, None),
+    };
+    let sight = caller.sight.clone();
+    let count = page.count == Some(true);
+    let (mut items, total) = caller
+        .run_in(tenant, move |store| {
+            Box::pin(async move {
+                let items = store.events(&filter, &sight, after, limit).await?;
+                let total = if count { Some(store.count_events(&filter, &sight).await?) } else { None };
+                Ok((items, total))
+            })
+        })
+        .await?;
+    let more = items.len() as i64 > limit;
+    items.truncate(limit as usize);
+    let last = items.last().filter(|_| more);
+    let next_cursor = last.map(|event| {
+        let at_us = (event.occurred_at.unix_timestamp_nanos() / 1000) as i64;
+        app.sealer.seal(tenant, &purpose, Position { at_us, id: event.id })
+    });
+    Ok(Json(List { items, next_cursor, total }))
+}
+
+/// Reads one event.
+#[utoipa::path(get, path = "/v1/events/{id}", operation_id = "get_event", security(("bearer" = [])),
+    params(("id" = Uuid, Path, description = "The event")),
+    responses((status = 200, description = "The event", body = Event), (status = 304, description = "Unchanged"),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn get_event(
+    Allowed(caller, _): Allowed<ReadsEvents>,
+    Ids([id]): Ids<1>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let sight = caller.sight.clone();
+    let event = caller.run(move |store| Box::pin(async move { store.event(id, &sight).await })).await?;
+    // Events never change, and the tag is made only of what the caller was let see.
+    let digest = Sha256::digest(serde_json::to_vec(&event).map_err(|_| Problem::Internal)?);
+    let tag = format!("\"{}\"", hex::encode(&digest[..12]));
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
+    let tag = HeaderValue::from_str(&tag).map_err(|_| Problem::Internal)?;
+    let private = HeaderValue::from_static("private, no-cache");
+    let headers = [(header::ETAG, tag), (header::CACHE_CONTROL, private)];
+    Ok(if known { (StatusCode::NOT_MODIFIED, headers).into_response() } else { (headers, Json(event)).into_response() })
+}

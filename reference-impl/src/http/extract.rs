@@ -1,0 +1,88 @@
+//! Extractors whose rejections are problems.
+
+use axum::extract::rejection::{BytesRejection, JsonRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::problem::Problem;
+
+/// A JSON body.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match axum::Json::<T>::from_request(request, state).await {
+            Ok(axum::Json(value)) => Ok(Self(value)),
+            Err(JsonRejection::JsonDataError(e)) => Err(Problem::Unprocessable(said(&e))),
+            Err(JsonRejection::JsonSyntaxError(e)) => Err(Problem::BadRequest(said(&e))),
+            Err(JsonRejection::MissingJsonContentType(_)) => Err(Problem::UnsupportedMediaType("application/json")),
+            Err(JsonRejection::BytesRejection(e)) => Err(broken(&e)),
+            Err(_) => Err(Problem::BadRequest("the body cannot be read".into())),
+        }
+    }
+}
+
+/// A body as it came.
+pub struct Raw(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        Bytes::from_request(request, state).await.map(Self).map_err(|e| broken(&e))
+    }
+}
+
+fn broken(rejection: &BytesRejection) -> Problem {
+    if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::TooLarge
+    } else {
+        Problem::BadRequest("the body cannot be read".into())
+    }
+}
+
+/// What the reader says, without what it read.
+fn said(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| "the body is not what is expected".into(), ToString::to_string)
+}
+
+/// Query parameters; unknown ones are ignored.
+pub struct Params<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        query.map(|Query(value)| Self(value)).map_err(|e| Problem::BadRequest(e.body_text()))
+    }
+}
+
+/// Ids in the path; what is no id names nothing.
+pub struct Ids<const N: usize>(pub [Uuid; N]);
+
+impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Ids<N> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(values) = Path::<Vec<String>>::from_request_parts(parts, state).await.map_err(|_| Problem::NotFound)?;
+        let ids: Option<Vec<Uuid>> = values.iter().map(|v| Uuid::try_parse(v).ok()).collect();
+        ids.and_then(|ids| ids.try_into().ok()).map(Self).ok_or(Problem::NotFound)
+    }
+}
+
+/// Refuses what Postgres text cannot hold, and what is longer than `most` characters.
+pub fn text(field: &str, value: &str, most: usize) -> Result<(), Problem> {
+    if value.contains('\0') {
+        return Err(Problem::Unprocessable(format!("{field} must not contain NUL")));
+    }
+    if value.chars().count() > most {
+        return Err(Problem::Unprocessable(format!("{field} must have {most} characters at most")));
+    }
+    Ok(())
+}

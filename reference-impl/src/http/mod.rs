@@ -1,0 +1,177 @@
+//! The routes, each with the operation it is in the OpenAPI document.
+
+pub mod annotations;
+pub mod api_keys;
+pub mod events;
+mod extract;
+pub mod members;
+mod open;
+mod platform;
+mod sign_in;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::cursor::Sealer;
+use crate::problem::Problem;
+use crate::token::Signer;
+
+/// Bytes of a body at most.
+const BODY_MAX: usize = 2 << 20;
+/// Longer than this no request takes.
+const REQUEST_MAX: Duration = Duration::from_secs(20);
+
+/// What all handlers share.
+#[derive(Clone)]
+pub struct App {
+    /// Serves tenants, as `audit_app`.
+    pub pool: PgPool,
+    /// Answers sign-in, as `audit_login`.
+    pub login: PgPool,
+    /// Operates, as `audit_platform`.
+    pub platform: PgPool,
+    /// Access tokens.
+    pub signer: Signer,
+    /// Cursors.
+    pub sealer: Sealer,
+    /// Counters; no tenant in a label.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Counters.
+#[derive(Default)]
+pub struct Metrics {
+    by_class: [AtomicU64; 5],
+}
+
+/// Where a page goes on, and how long it is.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Page {
+    /// Rows a page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    pub limit: Option<i64>,
+    /// Where to go on: the `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// Also answer how many rows there are in all.
+    pub count: Option<bool>,
+}
+
+impl Page {
+    fn limit(&self) -> Result<i64, Problem> {
+        let limit = self.limit.unwrap_or(50);
+        let fits = (1..=200).contains(&limit);
+        fits.then_some(limit).ok_or_else(|| Problem::BadRequest("limit must be between 1 and 200".into()))
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct List<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Where to go on; null at the end.
+    pub next_cursor: Option<String>,
+    /// Rows in all, when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Audit log", description = "The reference multi-tenant audit-log service."),
+    modifiers(&Bearer)
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An access token, an API key (`ak_`) or a viewer token (`vt_`)."))
+            .build();
+        document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The routes and their document.
+pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(sign_in::sign_in))
+        .routes(routes!(sign_in::refresh_token))
+        .routes(routes!(sign_in::sign_out))
+        .routes(routes!(sign_in::get_me))
+        .routes(routes!(events::create_event, events::list_events))
+        .routes(routes!(events::create_events_bulk))
+        .routes(routes!(events::search_events))
+        .routes(routes!(events::get_event))
+        .routes(routes!(annotations::create_annotation, annotations::list_annotations))
+        .routes(routes!(
+            annotations::get_annotation,
+            annotations::update_annotation,
+            annotations::delete_annotation
+        ))
+        .routes(routes!(members::create_member, members::list_members))
+        .routes(routes!(members::get_member, members::update_member, members::delete_member))
+        .routes(routes!(api_keys::create_api_key, api_keys::list_api_keys))
+        .routes(routes!(api_keys::get_api_key, api_keys::revoke_api_key))
+        .routes(routes!(platform::create_tenant))
+        .routes(routes!(platform::get_usage))
+        .routes(routes!(open::healthz))
+        .routes(routes!(open::readyz))
+        .routes(routes!(open::metrics))
+        .routes(routes!(open::openapi))
+        .split_for_parts()
+}
+
+/// The service.
+pub fn router(app: App) -> Router {
+    let (router, _) = routes();
+    router
+        .fallback(async || Problem::NotFound)
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .layer(middleware::from_fn(bounded))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::Internal.into_response()))
+        .layer(middleware::from_fn_with_state(app.clone(), counted))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(app)
+}
+
+async fn bounded(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::Busy.into_response(),
+    }
+}
+
+async fn counted(State(app): State<App>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let class = usize::from(response.status().as_u16() / 100).clamp(1, 5) - 1;
+    app.metrics.by_class[class].fetch_add(1, Ordering::Relaxed);
+    response
+}
+
+impl Metrics {
+    fn text(&self) -> String {
+        let mut text = String::from("# TYPE audit_requests_total counter\n");
+        for (index, count) in self.by_class.iter().enumerate() {
+            text.push_str(&format!("audit_requests_total{{class=\"{}xx\"}} {}\n", index + 1, count.load(Ordering::Relaxed)));
+        }
+        text
+    }
+}

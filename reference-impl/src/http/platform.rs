@@ -1,0 +1,101 @@
+//! What operates the service: tenants and their sizes, never their rows.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::extract::{Body, Params, text};
+use super::{App, List, Page};
+use crate::caller::{Allowed, Operates};
+use crate::cursor::Position;
+use crate::problem::{Problem, ProblemBody};
+
+/// A tenant, to those who operate.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MadeTenant {
+    /// Its id.
+    pub id: Uuid,
+    /// Its short name.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A new tenant.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewTenant {
+    /// Its short name.
+    #[schema(max_length = 100)]
+    pub slug: String,
+    /// Its name.
+    #[schema(max_length = 200)]
+    pub name: String,
+}
+
+/// A tenant's size.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Usage {
+    /// The tenant.
+    pub tenant_id: Uuid,
+    /// Its short name.
+    pub slug: String,
+    /// Events kept.
+    pub events: i64,
+}
+
+/// Makes a tenant.
+#[utoipa::path(post, path = "/v1/platform/tenants", operation_id = "create_tenant", security(("bearer" = [])), request_body = NewTenant,
+    responses((status = 201, description = "Made", body = MadeTenant),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn create_tenant(
+    State(app): State<App>,
+    _: Allowed<Operates>,
+    Body(new): Body<NewTenant>,
+) -> Result<(StatusCode, Json<MadeTenant>), Problem> {
+    text("slug", &new.slug, 100)?;
+    text("name", &new.name, 200)?;
+    let id = Uuid::now_v7();
+    let made: bool = sqlx::query_scalar("SELECT platform_create_tenant($1, $2, $3)")
+        .bind(id)
+        .bind(&new.slug)
+        .bind(&new.name)
+        .fetch_one(&app.platform)
+        .await?;
+    if !made {
+        return Err(Problem::Conflict("this slug is taken".into()));
+    }
+    Ok((StatusCode::CREATED, Json(MadeTenant { id, slug: new.slug, name: new.name })))
+}
+
+/// Lists tenants with their sizes.
+#[utoipa::path(get, path = "/v1/platform/usage", operation_id = "get_usage", security(("bearer" = [])), params(Page),
+    responses((status = 200, description = "A page", body = List<Usage>),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn get_usage(
+    State(app): State<App>,
+    _: Allowed<Operates>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<Usage>>, Problem> {
+    let limit = page.limit()?;
+    let nobody = Uuid::nil();
+    let after = page.cursor.as_deref().map(|c| app.sealer.open(nobody, "usage", c)).transpose()?.map(|(_, at)| at.id);
+    let rows = sqlx::query("SELECT tenant_id, slug, events FROM platform_usage($1, $2)")
+        .bind(after)
+        .bind(limit as i32 + 1)
+        .fetch_all(&app.platform)
+        .await?;
+    let mut items: Vec<Usage> = rows
+        .iter()
+        .map(|row| Usage { tenant_id: row.get("tenant_id"), slug: row.get("slug"), events: row.get("events") })
+        .collect();
+    let more = items.len() as i64 > limit;
+    items.truncate(limit as usize);
+    let last = items.last().filter(|_| more);
+    let next_cursor = last.map(|u| app.sealer.seal(nobody, "usage", Position { at_us: 0, id: u.tenant_id }));
+    Ok(Json(List { items, next_cursor, total: None }))
+}

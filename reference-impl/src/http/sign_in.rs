@@ -1,0 +1,176 @@
+//! Sign-in, before any tenant is known: one answer and one amount of work, whether an address is known or not.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use time::{Duration, OffsetDateTime};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::App;
+use super::extract::{Body, text};
+use crate::caller::{Allowed, Anyone, People};
+use crate::problem::{Problem, ProblemBody};
+use crate::token::{self, ACCESS_S, Claims, SESSION_S};
+
+/// Who signs in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// The address.
+    #[schema(format = "email", max_length = 320)]
+    pub email: String,
+    /// The password.
+    #[schema(format = "password", max_length = 1024)]
+    pub password: String,
+    /// Which of one's own tenants; needed only by those who have several.
+    #[serde(default)]
+    pub tenant_id: Option<Uuid>,
+}
+
+/// What opens the tenant's door.
+#[derive(Serialize, ToSchema)]
+pub struct Tokens {
+    /// Sent as bearer; short-lived.
+    pub access_token: String,
+    /// Renews the session, once.
+    pub refresh_token: String,
+    /// `Bearer`.
+    pub token_type: &'static str,
+    /// The access token's life, seconds.
+    pub expires_in_s: i64,
+    /// The tenant; null for the platform's operators.
+    pub tenant_id: Option<Uuid>,
+}
+
+/// A session's secret.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Refresh {
+    /// The refresh token.
+    #[schema(max_length = 200)]
+    pub refresh_token: String,
+}
+
+/// Who one is.
+#[derive(Serialize, ToSchema)]
+pub struct Me {
+    /// The person, API key or viewer token.
+    pub id: Uuid,
+    /// The application role.
+    pub role: &'static str,
+    /// The tenant.
+    pub tenant_id: Option<Uuid>,
+}
+
+/// Signs in.
+#[utoipa::path(post, path = "/v1/sign-in", operation_id = "sign_in", request_body = SignIn,
+    responses((status = 200, description = "Signed in", body = Tokens),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn sign_in(State(app): State<App>, Body(request): Body<SignIn>) -> Result<Json<Tokens>, Problem> {
+    text("email", &request.email, 320)?;
+    text("password", &request.password, 1024)?;
+    let rows = sqlx::query("SELECT person_id, password_hash, is_platform, tenant_id, role FROM sign_in_of($1)")
+        .bind(&request.email)
+        .fetch_all(&app.login)
+        .await?;
+    let stored: Option<String> = rows.first().and_then(|row| row.get("password_hash"));
+    let password = request.password;
+    // Hashing takes milliseconds: not on a thread that serves.
+    let known = tokio::task::spawn_blocking(move || token::password_is(&password, stored.as_deref()));
+    let known = known.await.map_err(|_| Problem::Internal)?;
+    let person = rows.first().filter(|_| known).ok_or(Problem::Unauthenticated)?;
+    let person_id: Uuid = person.get("person_id");
+    let mut memberships =
+        rows.iter().filter_map(|row| Some((row.get::<Option<Uuid>, _>("tenant_id")?, row.get::<String, _>("role"))));
+    let (tenant, role) = match request.tenant_id {
+        Some(wanted) => memberships.find(|(tenant, _)| *tenant == wanted).map(|(t, r)| (Some(t), r)),
+        None => match (memberships.next(), memberships.next()) {
+            (Some((tenant, role)), None) => Some((Some(tenant), role)),
+            (None, None) if person.get("is_platform") => Some((None, "platform".into())),
+            (Some(_), Some(_)) => {
+                return Err(Problem::Unprocessable("you belong to several tenants: name one in tenant_id".into()));
+            }
+            _ => None,
+        },
+    }
+    .ok_or(Problem::Unauthenticated)?;
+    let (session, refresh) = (Uuid::now_v7(), token::secret("rt_"));
+    sqlx::query("SELECT open_session($1, $2, $3, $4, $5)")
+        .bind(session)
+        .bind(person_id)
+        .bind(tenant)
+        .bind(token::hash(&refresh))
+        .bind(OffsetDateTime::now_utc() + Duration::seconds(SESSION_S))
+        .execute(&app.login)
+        .await?;
+    tokens(&app, person_id, tenant, role, session, refresh)
+}
+
+fn tokens(
+    app: &App,
+    sub: Uuid,
+    tenant: Option<Uuid>,
+    role: String,
+    sid: Uuid,
+    refresh_token: String,
+) -> Result<Json<Tokens>, Problem> {
+    let exp = OffsetDateTime::now_utc().unix_timestamp() + ACCESS_S;
+    let access_token = app.signer.sign(&Claims { sub, tenant, role, sid, exp }).ok_or(Problem::Internal)?;
+    Ok(Json(Tokens { access_token, refresh_token, token_type: "Bearer", expires_in_s: ACCESS_S, tenant_id: tenant }))
+}
+
+/// Renews a session: the old refresh token is worth nothing afterwards.
+#[utoipa::path(post, path = "/v1/token/refresh", operation_id = "refresh_token", security(("bearer" = [])), request_body = Refresh,
+    responses((status = 200, description = "Renewed", body = Tokens),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn refresh_token(
+    State(app): State<App>,
+    Allowed(caller, _): Allowed<People>,
+    Body(request): Body<Refresh>,
+) -> Result<Json<Tokens>, Problem> {
+    let refresh = token::secret("rt_");
+    let row = sqlx::query("SELECT session_id, person_id, tenant_id, role FROM renew_session($1, $2, $3)")
+        .bind(token::hash(&request.refresh_token))
+        .bind(token::hash(&refresh))
+        .bind(OffsetDateTime::now_utc() + Duration::seconds(SESSION_S))
+        .fetch_optional(&app.login)
+        .await?
+        .ok_or(Problem::Unauthenticated)?;
+    let (person, tenant) = (row.get("person_id"), row.get("tenant_id"));
+    if person != caller.id {
+        return Err(Problem::Unauthenticated);
+    }
+    tokens(&app, person, tenant, row.get("role"), row.get("session_id"), refresh)
+}
+
+/// Ends a session.
+#[utoipa::path(post, path = "/v1/sign-out", operation_id = "sign_out", security(("bearer" = [])), request_body = Refresh,
+    responses((status = 204, description = "Ended"),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn sign_out(
+    State(app): State<App>,
+    Allowed(caller, _): Allowed<People>,
+    Body(request): Body<Refresh>,
+) -> Result<StatusCode, Problem> {
+    let closed: i64 = sqlx::query_scalar("SELECT close_session($1, $2)")
+        .bind(token::hash(&request.refresh_token))
+        .bind(caller.id)
+        .fetch_one(&app.login)
+        .await?;
+    if closed == 1 { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::NotFound) }
+}
+
+/// Says who one is.
+#[utoipa::path(get, path = "/v1/me", operation_id = "get_me", security(("bearer" = [])),
+    responses((status = 200, description = "You", body = Me),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn get_me(Allowed(caller, _): Allowed<Anyone>) -> Result<Json<Me>, Problem> {
+    if caller.tenant().is_some() {
+        // Asks whether the membership still stands.
+        caller.run(|_| Box::pin(async { Ok(()) })).await?;
+    }
+    Ok(Json(Me { id: caller.id, role: caller.role.word(), tenant_id: caller.tenant() }))
+}

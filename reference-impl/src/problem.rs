@@ -1,0 +1,141 @@
+//! One error, one mapping: RFC 9457 problem details. Nothing of the database ever reaches a body.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What a request may fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// No credential, or none that proves anything.
+    #[error("sign in first")]
+    Unauthenticated,
+    /// The application role has no right to this operation.
+    #[error("this application role may not do that")]
+    Forbidden,
+    /// Not there, or not yours: one answer for both.
+    #[error("there is nothing here")]
+    NotFound,
+    /// The method is not served here.
+    #[error("this method is not served here")]
+    MethodNotAllowed,
+    /// The request cannot be understood.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The request can be understood, and is wrong.
+    #[error("{0}")]
+    Unprocessable(String),
+    /// Some lines of a bulk are wrong; none was taken.
+    #[error("some lines are wrong; none was taken")]
+    BadLines(Vec<LineError>),
+    /// It is there already.
+    #[error("{0}")]
+    Conflict(String),
+    /// The body is too large.
+    #[error("the body is too large")]
+    TooLarge,
+    /// The body's media type is not served.
+    #[error("send {0}")]
+    UnsupportedMediaType(&'static str),
+    /// No connection in time.
+    #[error("busy; try again")]
+    Busy,
+    /// Our fault; the log knows more.
+    #[error("something went wrong here")]
+    Internal,
+}
+
+/// What is wrong with one line of a bulk.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct LineError {
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub detail: String,
+}
+
+/// The body of every error.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemBody {
+    /// `about:blank`: the status says it all.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The status in words.
+    pub title: &'static str,
+    /// The status code.
+    pub status: u16,
+    /// What is wrong, and what to do.
+    pub detail: String,
+    /// Per-line errors of a bulk.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<LineError>,
+}
+
+impl Problem {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unprocessable(_) | Self::BadLines(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::PoolTimedOut => Self::Busy,
+            sqlx::Error::RowNotFound => Self::NotFound,
+            // Text that Postgres cannot store is the client's fault; its code is all we look at.
+            sqlx::Error::Database(e) if e.code().is_some_and(|c| c.starts_with("22")) => {
+                Self::Unprocessable("a value cannot be stored as it is".into())
+            }
+            _ => {
+                // The message may quote a row: only its kind is logged.
+                let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
+                tracing::error!(code, kind = kind(&error), "database error");
+                Self::Internal
+            }
+        }
+    }
+}
+
+fn kind(error: &sqlx::Error) -> &'static str {
+    match error {
+        sqlx::Error::Database(_) => "database",
+        sqlx::Error::Io(_) => "io",
+        sqlx::Error::Protocol(_) => "protocol",
+        sqlx::Error::PoolClosed => "pool closed",
+        _ => "other",
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let detail = self.to_string();
+        let errors = match self {
+            Self::BadLines(errors) => errors,
+            _ => Vec::new(),
+        };
+        let title = status.canonical_reason().unwrap_or("Error");
+        let body = ProblemBody { kind: "about:blank", title, status: status.as_u16(), detail, errors };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,246 @@
+//! Events: written once, read in many ways, never changed.
+
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, Postgres, QueryBuilder, Row};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{AuditStore, Sight, own, own_unless};
+use crate::cursor::Position;
+use crate::defects::{Defect, on};
+use crate::http::events::{Actor, Event, NewEvent, Outcome, Target};
+use crate::problem::Problem;
+
+const COLUMNS: &str = "id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, target_type, target_id, \
+                       target_name, outcome, source_ip, user_agent, external_id, details";
+
+/// What a list is narrowed to.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// The actor.
+    pub actor: Option<Uuid>,
+    /// The action.
+    pub action: Option<String>,
+    /// The target's type.
+    pub target_type: Option<String>,
+    /// The target's id.
+    pub target_id: Option<String>,
+    /// From this instant on.
+    pub from: Option<OffsetDateTime>,
+    /// Before this instant.
+    pub to: Option<OffsetDateTime>,
+    /// Words that it must hold.
+    pub words: Option<String>,
+    /// Oldest first.
+    pub ascending: bool,
+}
+
+impl AuditStore {
+    /// Writes events; each as it is answered.
+    ///
+    /// # Errors
+    /// A value that the database cannot store.
+    pub async fn add_events(&mut self, events: Vec<NewEvent>) -> Result<Vec<Event>, Problem> {
+        let tenant = self.tenant;
+        let events: Vec<Event> = events.into_iter().map(NewEvent::recorded).collect();
+        let mut query: QueryBuilder<Postgres> = QueryBuilder::new(
+            "INSERT INTO events (tenant_id, id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, \
+             target_type, target_id, target_name, outcome, source_ip, user_agent, external_id, details) ",
+        );
+        query.push_values(&events, |mut row, event| {
+            row.push_bind(tenant)
+                .push_bind(event.id)
+                .push_bind(event.occurred_at)
+                .push_bind(event.recorded_at)
+                .push_bind(event.actor.id)
+                .push_bind(&event.actor.email)
+                .push_bind(&event.actor.name)
+                .push_bind(&event.action)
+                .push_bind(&event.target.kind)
+                .push_bind(&event.target.id)
+                .push_bind(&event.target.name)
+                .push_bind(event.outcome.word())
+                .push_bind(event.source_ip.map(ipnetwork::IpNetwork::from))
+                .push_bind(&event.user_agent)
+                .push_bind(&event.external_id)
+                .push_bind(Json(&event.details));
+        });
+        query.build().execute(self.connection()).await?;
+        Ok(events)
+    }
+
+    /// One event that `sight` lets through.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`].
+    pub async fn event(&mut self, id: Uuid, sight: &Sight) -> Result<Event, Problem> {
+        let own = own_unless(Defect::IdorById);
+        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM events WHERE {}", bound(own)));
+        start(&mut query, own, self.tenant);
+        query.push(" AND id = ").push_bind(id);
+        see(&mut query, sight);
+        let row = query.build().fetch_optional(self.connection()).await?.ok_or(Problem::NotFound)?;
+        Ok(event(&row))
+    }
+
+    /// One page of events, newest first unless told otherwise; one row more than `limit` when there are more.
+    ///
+    /// # Errors
+    /// What the database fails with.
+    pub async fn events(
+        &mut self,
+        filter: &Filter,
+        sight: &Sight,
+        after: Option<Position>,
+        limit: i64,
+    ) -> Result<Vec<Event>, Problem> {
+        let own = own();
+        let from = self.relation(filter).await?;
+        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM {from} WHERE {}", bound(own)));
+        start(&mut query, own, self.tenant);
+        narrow(&mut query, filter, sight);
+        let (order, sign) = if filter.ascending { ("ASC", " > ") } else { ("DESC", " < ") };
+        if let Some(after) = after {
+            let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(after.at_us) * 1000);
+            let at = at.map_err(|_| Problem::BadRequest("this cursor does not belong to this list".into()))?;
+            query.push(" AND (occurred_at, id)").push(sign).push("(").push_bind(at).push(", ").push_bind(after.id).push(")");
+        }
+        query.push(format!(" ORDER BY occurred_at {order}, id {order} LIMIT ")).push_bind(limit + 1);
+        let rows = query.build().fetch_all(self.connection()).await?;
+        Ok(rows.iter().map(event).collect())
+    }
+
+    /// How many events a list holds in all.
+    ///
+    /// # Errors
+    /// What the database fails with.
+    pub async fn count_events(&mut self, filter: &Filter, sight: &Sight) -> Result<i64, Problem> {
+        let own = own_unless(Defect::CountUnscoped);
+        let mut query = QueryBuilder::new(format!("SELECT count(*) FROM events WHERE {}", bound(own)));
+        start(&mut query, own, self.tenant);
+        narrow(&mut query, filter, sight);
+        Ok(query.build().fetch_one(self.connection()).await?.get(0))
+    }
+
+    /// The relation to list from: `events`, which carries the policy.
+    async fn relation(&mut self, filter: &Filter) -> Result<String, Problem> {
+        if let (true, Some(from), Some(to)) = (on(Defect::PartitionDirect), filter.from, filter.to) {
+            let month = |at: OffsetDateTime| (at.year(), u8::from(at.month()));
+            if month(from) == month(to) {
+                let name = format!("events_{:04}_{:02}", from.year(), u8::from(from.month()));
+                let there: bool = sqlx::query_scalar("SELECT has_table_privilege(to_regclass($1), 'SELECT') IS TRUE")
+                    .bind(&name)
+                    .fetch_one(self.connection())
+                    .await?;
+                if there {
+                    return Ok(name);
+                }
+            }
+        }
+        Ok("events".into())
+    }
+
+    /// The answer given before to this principal's key, if any, with the hash of its request.
+    ///
+    /// # Errors
+    /// What the database fails with.
+    pub async fn replayed(&mut self, principal: Uuid, key: &str) -> Result<Option<(Vec<u8>, Event)>, Problem> {
+        let statement = format!(
+            "SELECT request_hash, response FROM idempotency_keys WHERE {} AND principal_id = $2 AND key = $3",
+            own()
+        );
+        let tenant = self.tenant;
+        let row = sqlx::query(AssertSqlSafe(statement))
+            .bind(tenant)
+            .bind(principal)
+            .bind(key)
+            .fetch_optional(self.connection())
+            .await?;
+        Ok(row.map(|row| (row.get(0), row.get::<Json<Event>, _>(1).0)))
+    }
+
+    /// Remembers the answer to a key; false when another request with this key was quicker.
+    ///
+    /// # Errors
+    /// What the database fails with.
+    pub async fn remember(&mut self, principal: Uuid, key: &str, hash: &[u8], event: &Event) -> Result<bool, Problem> {
+        let tenant = self.tenant;
+        let done = sqlx::query(
+            "INSERT INTO idempotency_keys (tenant_id, principal_id, key, request_hash, response) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(tenant)
+        .bind(principal)
+        .bind(key)
+        .bind(hash)
+        .bind(Json(event))
+        .execute(self.connection())
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+/// The tenant predicate up to its parameter, which the builder binds itself.
+fn bound(own: &str) -> &str {
+    own.split("$1").next().unwrap_or_default()
+}
+
+fn start(query: &mut QueryBuilder<Postgres>, own: &str, tenant: Uuid) {
+    query.push_bind(tenant);
+    query.push(own.split_once("$1").map_or("", |(_, rest)| rest));
+}
+
+fn see(query: &mut QueryBuilder<Postgres>, sight: &Sight) {
+    match sight {
+        Sight::All => {}
+        Sight::Actor(actor) => {
+            query.push(" AND actor_id = ").push_bind(*actor);
+        }
+        Sight::Target(kind, id) => {
+            query.push(" AND target_type = ").push_bind(kind.clone()).push(" AND target_id = ").push_bind(id.clone());
+        }
+        Sight::None => {
+            query.push(" AND false");
+        }
+    }
+}
+
+fn narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter, sight: &Sight) {
+    see(query, sight);
+    if let Some(actor) = filter.actor {
+        query.push(" AND actor_id = ").push_bind(actor);
+    }
+    for (column, value) in
+        [("action", &filter.action), ("target_type", &filter.target_type), ("target_id", &filter.target_id)]
+    {
+        if let Some(value) = value {
+            query.push(format!(" AND {column} = ")).push_bind(value.clone());
+        }
+    }
+    if let Some(from) = filter.from {
+        query.push(" AND occurred_at >= ").push_bind(from);
+    }
+    if let Some(to) = filter.to {
+        query.push(" AND occurred_at < ").push_bind(to);
+    }
+    if let Some(words) = &filter.words {
+        query.push(" AND search @@ plainto_tsquery('simple', ").push_bind(words.clone()).push(")");
+    }
+}
+
+fn event(row: &PgRow) -> Event {
+    Event {
+        id: row.get("id"),
+        occurred_at: row.get("occurred_at"),
+        recorded_at: row.get("recorded_at"),
+        actor: Actor { id: row.get("actor_id"), email: row.get("actor_email"), name: row.get("actor_name") },
+        action: row.get("action"),
+        target: Target { kind: row.get("target_type"), id: row.get("target_id"), name: row.get("target_name") },
+        outcome: if row.get::<&str, _>("outcome") == "failure" { Outcome::Failure } else { Outcome::Success },
+        source_ip: row.get::<Option<ipnetwork::IpNetwork>, _>("source_ip").map(|network| network.ip()),
+        user_agent: row.get("user_agent"),
+        external_id: row.get("external_id"),
+        details: row.get::<Json<_>, _>("details").0,
+    }
+}

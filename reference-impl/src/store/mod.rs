@@ -1,0 +1,58 @@
+//! The store of one tenant. It cannot be made without a tenant, and no method of it crosses tenants: every query is
+//! also written with its tenant predicate.
+
+pub mod annotations;
+pub mod api_keys;
+pub mod events;
+pub mod members;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
+use uuid::Uuid;
+
+use crate::defects::{Defect, on};
+
+/// The tenant's rows, within one transaction that is bound to it.
+pub struct AuditStore {
+    connection: PoolConnection<Postgres>,
+    tenant: Uuid,
+}
+
+/// Which of its tenant's events a caller may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// All.
+    All,
+    /// One actor's.
+    Actor(Uuid),
+    /// One target's: type and id.
+    Target(String, String),
+    /// None.
+    None,
+}
+
+impl AuditStore {
+    /// The store of `tenant`; only the scope, which has bound the tenant to this connection, makes one.
+    pub(crate) fn bound(connection: PoolConnection<Postgres>, tenant: Uuid) -> Self {
+        Self { connection, tenant }
+    }
+
+    /// Gives the connection back to the scope.
+    pub(crate) fn release(self) -> PoolConnection<Postgres> {
+        self.connection
+    }
+
+    fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
+/// The predicate that every query carries; `$1` is the tenant.
+fn own() -> &'static str {
+    if on(Defect::NoStorePredicate) { "($1::uuid IS NOT NULL)" } else { "tenant_id = $1" }
+}
+
+/// As [`own`], for a query that only lacks it under `defect`.
+fn own_unless(defect: Defect) -> &'static str {
+    if on(defect) { "($1::uuid IS NOT NULL)" } else { own() }
+}
