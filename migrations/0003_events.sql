@@ -38,7 +38,7 @@ GRANT SELECT, DELETE ON events TO audit_worker;
 
 -- Walls in one partition: row security of its own, rights for nobody.
 CREATE FUNCTION wall_partition(partition regclass) RETURNS void
-  LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
+  LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', partition);
   EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', partition);
@@ -49,7 +49,7 @@ END $$;
 
 -- Makes the monthly partitions that hold `first` to `last`; those that are there stay as they are.
 CREATE FUNCTION ensure_event_partitions(first date, last date) RETURNS void
-  LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
+  LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
   month date := date_trunc('month', first);
   partition text;

@@ -156,7 +156,7 @@ takes! {
 }
 
 /// A caller whose role the operation takes.
-pub struct Allowed<T: Takes>(pub Caller, PhantomData<T>);
+pub struct Allowed<T: Takes>(pub Caller, pub PhantomData<T>);
 
 impl<T: Takes> FromRequestParts<App> for Allowed<T> {
     type Rejection = Problem;

@@ -118,8 +118,12 @@ impl Planner {
                 Some(reference) => vec![self.planted(owner, row, reference)?],
                 None => Vec::new(),
             };
-            let keep = if parameter.required { 1.0 } else { 0.35 };
-            let value = prop::option::weighted(keep, body::parameter(&parameter.schema, planted)).boxed();
+            let value = body::parameter(&parameter.schema, planted);
+            let value = if parameter.required {
+                value.prop_map(Some).boxed()
+            } else {
+                prop::option::weighted(0.35, value).boxed()
+            };
             if let Some(value) = body::draw(&value, seed(&parameter.name)) {
                 values.push((parameter.name.clone(), value));
             }
