@@ -25,6 +25,9 @@ const WITNESS_MAX: usize = 64 << 10;
 const KEPT_HEADERS: [&str; 8] =
     ["content-type", "etag", "location", "link", "content-disposition", "cache-control", "vary", "retry-after"];
 
+/// A field whose name holds one of these holds a secret.
+const SECRET_WORDS: [&str; 4] = ["token", "secret", "password", "credential"];
+
 /// What all lanes share.
 pub struct Door {
     /// The plan.
@@ -64,7 +67,7 @@ pub async fn lane(
         let next = sequences.lock().await.next();
         let Some(sequence) = next else { return Ok(()) };
         let sequence = sequence?;
-        let mut run = Run { door: &door, client: &client, connection, captured: BTreeMap::new(), out: &out };
+        let mut run = Run { door: &door, client: &client, connection, captured: BTreeMap::new(), shown: BTreeMap::new(), out: &out };
         for (position, step) in sequence.steps.iter().enumerate() {
             if !run.step(&sequence, position as u32, step).await {
                 return Ok(());
@@ -82,6 +85,8 @@ struct Run<'a> {
     client: &'a Client,
     connection: u32,
     captured: BTreeMap<String, String>,
+    /// The same, as it may be shown: what came from a place whose name says that it is a secret is left out.
+    shown: BTreeMap<String, String>,
     out: &'a mpsc::Sender<Observation>,
 }
 
@@ -140,7 +145,7 @@ impl Run<'_> {
         let fill = |text: &str| filled(text, &self.captured, None);
         let url = http::url_of(&step.request, &fill);
         let body = step.request.body.as_ref().map(|(_, body)| body);
-        let shown = body.map(|body| filled(body, &self.captured, Some("[redacted]")));
+        let shown = body.map(|body| filled(body, &self.shown, Some("[redacted]")));
         let real = body.map(|body| filled(body, &self.captured, Some(&self.door.secrets.password)));
         let sent = Sent { url: url.clone(), body: shown };
         let credential = self.door.identities.header(&step.actor, step.request.proof);
@@ -165,7 +170,7 @@ impl Run<'_> {
     fn answered(&mut self, step: &Step, shape: Option<&ListShape>, sent: &Sent, raw: Raw) -> (Answered, Option<String>) {
         let encoding = raw.headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, v)| v.as_str());
         let body = layers(&raw.body, encoding);
-        let sightings = self.sightings(step, sent, &raw.headers, &body);
+        let (sightings, echoes) = self.sightings(step, sent, &raw.headers, &body);
         let lists = step.expect.lists.is_some() && (200..300).contains(&raw.status);
         let parsed: Option<Value> =
             if lists || !step.captures.is_empty() { serde_json::from_slice(&body).ok() } else { None };
@@ -176,6 +181,9 @@ impl Run<'_> {
                 _ => None,
             });
             if let Some(value) = value {
+                let place = pointer.to_lowercase();
+                let shown = if SECRET_WORDS.iter().any(|w| place.contains(w)) { "[redacted]".into() } else { value.clone() };
+                self.shown.insert(name.clone(), shown);
                 self.captured.insert(name.clone(), value);
             }
         }
@@ -189,16 +197,21 @@ impl Run<'_> {
         let foreign = sightings.iter().any(|s| Some(s.owner) != step.actor.tenant);
         let success = (200..300).contains(&raw.status);
         let telling = foreign || (success && matches!(step.expect.answer, crate::plan::Answer::Denied | crate::plan::Answer::Refused));
-        let kept = if telling { WITNESS_MAX } else { 0 };
-        let excerpt = (kept > 0).then(|| String::from_utf8_lossy(&body[..body.len().min(kept)]).into_owned());
+        let excerpt = telling.then(|| excerpt(&body));
         let headers = raw.headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())).cloned().collect();
         let answer =
-            Answered { status: raw.status, headers, body_bytes: raw.body.len() as u64, sightings, list, body: excerpt };
+            Answered { status: raw.status, headers, body_bytes: raw.body.len() as u64, sightings, echoes, list, body: excerpt };
         (answer, next)
     }
 
-    /// Each canary of the answer once, without those that the request itself contained: an echo teaches nothing.
-    fn sightings(&self, step: &Step, sent: &Sent, headers: &[(String, String)], body: &[u8]) -> Vec<Sighting> {
+    /// Each canary of the answer once: first those that the request did not contain, then those that it did.
+    fn sightings(
+        &self,
+        step: &Step,
+        sent: &Sent,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> (Vec<Sighting>, Vec<Sighting>) {
         let scanner = &self.door.scanner;
         let key = |s: &Sighting| (s.owner, s.row, s.column);
         let mut known = Vec::new();
@@ -208,18 +221,47 @@ impl Run<'_> {
         for (_, value) in &step.request.headers {
             scanner.scan(value.as_bytes(), &mut learn);
         }
-        let mut found: Vec<Sighting> = Vec::new();
+        let (mut found, mut echoes) = (Vec::new(), Vec::new());
         let mut seen = std::collections::HashSet::new();
         let mut meet = |s: Sighting| {
-            if !known.contains(&key(&s)) && seen.insert(key(&s)) {
-                found.push(s);
+            if seen.insert(key(&s)) {
+                if known.contains(&key(&s)) { echoes.push(s) } else { found.push(s) }
             }
         };
         for (_, value) in headers {
             scanner.scan(value.as_bytes(), &mut meet);
         }
         scanner.scan(body, &mut meet);
-        found
+        (found, echoes)
+    }
+}
+
+/// A body as a witness may show it: bounded, its secrets left out.
+fn excerpt(body: &[u8]) -> String {
+    let text = match serde_json::from_slice::<Value>(body) {
+        Ok(mut value) => {
+            redact(&mut value);
+            value.to_string()
+        }
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    text.chars().take(WITNESS_MAX).collect()
+}
+
+fn redact(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let name = name.to_lowercase();
+                if field.is_string() && SECRET_WORDS.iter().any(|word| name.contains(word)) {
+                    *field = Value::String("[redacted]".into());
+                } else {
+                    redact(field);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(redact),
+        _ => {}
     }
 }
 

@@ -94,8 +94,11 @@ pub struct Answered {
     pub headers: Vec<(String, String)>,
     /// Bytes of the body.
     pub body_bytes: u64,
-    /// Canaries in status line, headers and body, each once, that the request itself did not contain.
+    /// Canaries in headers and body, each once, that the request itself did not contain.
     pub sightings: Vec<Sighting>,
+    /// Those that it did: an echo shows its sender nothing new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub echoes: Vec<Sighting>,
     /// The list's facts, when the step lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<ListFacts>,

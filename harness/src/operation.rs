@@ -16,6 +16,8 @@ pub struct Operation {
     pub parameters: Vec<Parameter>,
     /// The body it takes.
     pub body: Option<Body>,
+    /// True when its document asks for a credential.
+    pub secured: bool,
 }
 
 /// A parameter.

@@ -75,7 +75,7 @@ fn not_shown(ground: &Ground, observation: &Observation, answer: &Answered) -> V
     let step = &observation.step;
     let mut found = Vec::new();
     for (table, row) in &step.expect.shows {
-        let seen = answer.sightings.iter().any(|sighting| {
+        let seen = answer.sightings.iter().chain(&answer.echoes).any(|sighting| {
             let column = sighting.column.and_then(|code| ground.holdings.column(code));
             column.is_some_and(|c| c.table == table) && sighting.row == Some(*row)
         });

@@ -48,7 +48,7 @@ pub(super) fn templates(planner: &Planner) -> Vec<Template> {
                 }
             }
         }
-        if !access.open {
+        if operation.secured && !access.open {
             for proof in [Proof::Altered, Proof::Truncated, Proof::Malformed, Proof::Unsigned] {
                 let variant = Variant::Credential(proof);
                 all.push(Template { operation: index, role: NOBODY.into(), relation: Relation::Own, variant });
@@ -413,7 +413,8 @@ impl Planner {
     fn row(&self, cast: &Cast<'_>, role: &str) -> u32 {
         let table = self.narrowed_table(cast);
         let actors = table.map_or(0, |t| t.actors.len()) as u64;
-        let rows = u64::from(self.plan.bounds.rows);
+        let planted = cast.access.table.as_deref().and_then(|t| self.holdings.table(t));
+        let rows = u64::from(planted.map_or(self.plan.bounds.rows, |t| self.holdings.rows_of(t).max(1)));
         let Some(narrowed) = table.and_then(|t| self.narrowing(role, Some(&t.name))) else {
             return (cast.turn % rows) as u32;
         };
