@@ -68,10 +68,10 @@ pub struct Campaign {
 pub struct Variant {
     /// SQL run as administrator once rows are planted.
     pub sql: Option<String>,
-    /// Environment of the service.
-    pub env: Vec<(String, String)>,
-    /// Cargo features to build it with.
-    pub features: Vec<String>,
+    /// Serve with the build that has deliberate defects.
+    pub defects_build: bool,
+    /// The defects to switch on.
+    pub defects: Vec<String>,
     /// Database roles to serve with instead of others: old, new.
     pub instead: Vec<(String, String)>,
 }
@@ -211,13 +211,17 @@ impl Campaign {
 
     /// Postgres, the database, its schema and roles, and the program.
     async fn stage(&self, events: &Events, notes: &mut Vec<String>) -> Result<Stage> {
-        let mut surroundings = Surroundings { features: self.variant.features.clone(), ..Surroundings::default() };
+        let mut surroundings = Surroundings::default();
         surroundings.make_secrets(&self.target);
-        surroundings.env = self.variant.env.iter().cloned().collect();
+        if let (false, Some(build)) =
+            (self.variant.defects.is_empty(), self.target.launch.as_ref().and_then(|l| l.defects.as_ref()))
+        {
+            surroundings.env.insert(build.variable.clone(), self.variant.defects.join(","));
+        }
         surroundings.instead = self.variant.instead.iter().cloned().collect();
         events(Event::Stage("prepare"));
         let program = match &self.target.launch {
-            Some(launch) => Some(launch::find_program(launch, &self.variant.features).await?),
+            Some(launch) => Some(launch::find_program(launch, self.variant.defects_build).await?),
             None => None,
         };
         let Some(database) = &self.target.database else {

@@ -20,7 +20,7 @@ pub struct MutantFile {
     /// SQL run as administrator once rows are planted.
     #[serde(default)]
     pub sql: Option<String>,
-    /// Defects switched on in the service (`AUDIT_DEFECTS`), the layers' removal included.
+    /// Defects switched on in the service, the layers' removal included.
     #[serde(default)]
     pub defects: Vec<String>,
     /// Database role to serve with instead of `audit_app`.
@@ -84,8 +84,8 @@ impl MutantFile {
         }
         Variant {
             sql: self.sql.clone(),
-            env: vec![("AUDIT_DEFECTS".into(), defects.join(","))],
-            features: vec!["defects".into()],
+            defects_build: true,
+            defects,
             instead: self.serve_as.iter().map(|role| ("audit_app".into(), role.clone())).collect(),
         }
     }

@@ -46,7 +46,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let interrupt = interrupt()?;
     let quiet: partywall::event::Events = Arc::new(|_| {});
     let mut campaign = args.run.campaign(None, Vec::new(), false)?;
-    campaign.variant.features = vec!["defects".into()];
+    campaign.variant.defects_build = true;
     let say = |text: String| if !args.run.quiet { eprintln!("{text}") };
     say(format!("baseline: the sound reference, seed {}", campaign.seed.0));
     let baseline = campaign.run(quiet.clone(), interrupt.clone()).await?;

@@ -89,7 +89,8 @@ fn variants(operation: &Operation, access: &Access, role: &str, relation: Relati
         // One word alone too: what takes it may refuse the others.
         all.push(Variant::Forged(Forge::Query, Some(TENANT_ID_WORD)));
         all.push(Variant::Forged(Forge::Header, None));
-        if listing.is_some_and(|list| list.cursor.is_some() && list.complete) {
+        // Below one object there may be too few rows for a second page.
+        if objects == 0 && listing.is_some_and(|list| list.cursor.is_some() && list.complete) {
             all.push(Variant::Cursor);
         }
     }
@@ -145,7 +146,8 @@ impl Planner {
         match &template.variant {
             Variant::Credential(proof) => {
                 let Some(role) = cast.access.allow.first() else { return Ok(steps) };
-                let mut step = self.step(cast, role, Relation::Own, Vector::Credential, BTreeMap::new())?;
+                let given = self.prepared(cast, role, &mut steps)?;
+                let mut step = self.step(cast, role, Relation::Own, Vector::Credential, given)?;
                 step.request.proof = *proof;
                 step.cell.role = NOBODY.into();
                 step.expect = Expect { answer: Answer::Refused, ..Expect::default() };
@@ -233,7 +235,12 @@ impl Planner {
         };
         let given = BTreeMap::from([(parameter, "⟦made⟧".to_string())]);
         let own = Cast { operation: reader, access, ..*cast };
-        let mut control = self.step(&own, by, Relation::Own, Vector::Object, given.clone())?;
+        // The parents are those that it was made below, whoever reads it.
+        let mut parents = given.clone();
+        for (name, reference) in access.params.iter().filter(|(name, _)| !given.contains_key(*name)) {
+            parents.insert(name.clone(), self.planted(cast.observer, self.row(cast, role), reference)?);
+        }
+        let mut control = self.step(&own, by, Relation::Own, Vector::Object, parents)?;
         control.expect = Expect { answer: Answer::Success, ..Expect::default() };
         let foreign = Cast { observer: cast.other, other: cast.observer, ..own };
         // Parents are the intruder's own: only the made id is foreign.
