@@ -263,7 +263,7 @@ impl Campaign {
 
     /// Plan, plant, drive and judge; none when interrupted before there was a plan.
     #[allow(clippy::too_many_arguments)]
-    async fn staged<'r>(
+    async fn staged(
         &self,
         stage: &Stage,
         requirements: &[Requirement],
@@ -297,7 +297,10 @@ impl Campaign {
         events(Event::Planned(format!(
             "seed {} (it reproduces the plan, never the interleaving): {} tenants, {} operations, {cells} cells, \
              {planned} sequences, {} pool states",
-            self.seed.0, plan.bounds.tenants, plan.operations.len(), plan.pool_states().count()
+            self.seed.0,
+            plan.bounds.tenants,
+            plan.operations.len(),
+            plan.pool_states().count()
         )));
         let mut judge = Judge::new(plan.clone(), requirements.to_vec());
         if self.dry_run || interrupt.is_raised() {
@@ -323,15 +326,12 @@ impl Campaign {
         let mut writer = history::Writer::create(&dir.join("history.ndjson.zst"), &header)?;
         let began = Instant::now();
         let until = self.bounds.time_s_max.map(|s| began + Duration::from_secs(s));
-        let course =
-            Course { campaign: self, plan: &plan, stage, secrets, dir, events, interrupt, began, until };
+        let course = Course { campaign: self, plan: &plan, stage, secrets, dir, events, interrupt, began, until };
         events(Event::Stage("drive"));
         let driven = course.drive(&mut judge, &mut writer, planned).await;
         writer.finish()?;
-        let timed_out = until.is_some_and(|until| Instant::now() >= until);
         let cut_short = match driven {
             Ok(()) if interrupt.is_raised() => Some(Error::Interrupted),
-            Ok(()) if timed_out => None,
             Ok(()) => None,
             Err(error @ (Error::File { .. } | Error::Defect(_))) => return Err(error),
             Err(error) => Some(error),
@@ -347,7 +347,9 @@ impl Campaign {
         }
         let client = crate::target::http::client(Duration::from_secs(10))?;
         let failed = |why: String| {
-            Error::Unreachable(format!("GET {place} for the OpenAPI document {why}. Check `openapi` in the target file"))
+            Error::Unreachable(format!(
+                "GET {place} for the OpenAPI document {why}. Check `openapi` in the target file"
+            ))
         };
         let answer = client.get(format!("{base_url}{place}")).send().await;
         let answer = answer.map_err(|e| failed(format!("got no answer: {}", e.without_url())))?;
@@ -409,8 +411,7 @@ impl Course<'_> {
         let client = crate::target::http::client(crate::target::http::TIMEOUT)?;
         for state in states {
             let holdings = self.plan.holdings();
-            let identities =
-                Identities::establish(self.plan, &holdings, self.secrets, &client, base_url).await?;
+            let identities = Identities::establish(self.plan, &holdings, self.secrets, &client, base_url).await?;
             let scanner = Scanner::new(self.plan.seed.canary_key(), self.plan.window());
             let door = Arc::new(Door {
                 plan: self.plan.clone(),
@@ -431,7 +432,12 @@ impl Course<'_> {
             let mut running = tokio::task::JoinSet::new();
             for connection in 0..lanes {
                 running.spawn(drive::lane(
-                    door.clone(), connection, sequences.clone(), sender.clone(), self.until, pause,
+                    door.clone(),
+                    connection,
+                    sequences.clone(),
+                    sender.clone(),
+                    self.until,
+                    pause,
                 ));
             }
             drop(sender);
@@ -440,8 +446,11 @@ impl Course<'_> {
                 observation.number = *number;
                 *number += 1;
                 self.observe(&observation, judge, writer, planned)?;
-                failures = if matches!(observation.outcome, history::Outcome::Failed { .. }) { failures + 1 } else { 0 };
-                if failures > 0 && let Some(why) = service.as_mut().and_then(Service::ended) {
+                failures =
+                    if matches!(observation.outcome, history::Outcome::Failed { .. }) { failures + 1 } else { 0 };
+                if failures > 0
+                    && let Some(why) = service.as_mut().and_then(Service::ended)
+                {
                     return Err(Error::Unreachable(format!("the target ended during the run: {why}")));
                 }
                 if failures > FAILURES_MAX {

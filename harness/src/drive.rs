@@ -67,7 +67,14 @@ pub async fn lane(
         let next = sequences.lock().await.next();
         let Some(sequence) = next else { return Ok(()) };
         let sequence = sequence?;
-        let mut run = Run { door: &door, client: &client, connection, captured: BTreeMap::new(), shown: BTreeMap::new(), out: &out };
+        let mut run = Run {
+            door: &door,
+            client: &client,
+            connection,
+            captured: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            out: &out,
+        };
         for (position, step) in sequence.steps.iter().enumerate() {
             if !run.step(&sequence, position as u32, step).await {
                 return Ok(());
@@ -134,7 +141,9 @@ impl Run<'_> {
         let missing = |request: &Request| {
             let texts = std::iter::once(&request.path).chain(request.query.iter().map(|(_, v)| v));
             let texts = texts.chain(request.body.iter().map(|(_, body)| body));
-            texts.flat_map(|t| placeholders(t)).find(|name| *name != "password" && !self.captured.contains_key(*name))
+            texts
+                .flat_map(|t| placeholders(t))
+                .find(|name| *name != "password" && !self.captured.contains_key(*name))
                 .map(String::from)
         };
         if let Some(name) = missing(&step.request) {
@@ -149,8 +158,7 @@ impl Run<'_> {
         let real = body.map(|body| filled(body, &self.captured, Some(&self.door.secrets.password)));
         let sent = Sent { url: url.clone(), body: shown };
         let credential = self.door.identities.header(&step.actor, step.request.proof);
-        let exchange =
-            http::exchange(self.client, &self.door.base_url, &step.request, &url, real, credential.as_ref());
+        let exchange = http::exchange(self.client, &self.door.base_url, &step.request, &url, real, credential.as_ref());
         let raw = match step.abandon_after_us {
             Some(us) => match tokio::time::timeout(Duration::from_micros(us), exchange).await {
                 Ok(raw) => raw,
@@ -167,7 +175,13 @@ impl Run<'_> {
         }
     }
 
-    fn answered(&mut self, step: &Step, shape: Option<&ListShape>, sent: &Sent, raw: Raw) -> (Answered, Option<String>) {
+    fn answered(
+        &mut self,
+        step: &Step,
+        shape: Option<&ListShape>,
+        sent: &Sent,
+        raw: Raw,
+    ) -> (Answered, Option<String>) {
         let encoding = raw.headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, v)| v.as_str());
         let body = layers(&raw.body, encoding);
         let (sightings, echoes) = self.sightings(step, sent, &raw.headers, &body);
@@ -182,7 +196,8 @@ impl Run<'_> {
             });
             if let Some(value) = value {
                 let place = pointer.to_lowercase();
-                let shown = if SECRET_WORDS.iter().any(|w| place.contains(w)) { "[redacted]".into() } else { value.clone() };
+                let shown =
+                    if SECRET_WORDS.iter().any(|w| place.contains(w)) { "[redacted]".into() } else { value.clone() };
                 self.shown.insert(name.clone(), shown);
                 self.captured.insert(name.clone(), value);
             }
@@ -196,11 +211,19 @@ impl Run<'_> {
         let next = shape.and_then(|shape| at(&shape.next)).and_then(Value::as_str).map(String::from);
         let foreign = sightings.iter().any(|s| Some(s.owner) != step.actor.tenant);
         let success = (200..300).contains(&raw.status);
-        let telling = foreign || (success && matches!(step.expect.answer, crate::plan::Answer::Denied | crate::plan::Answer::Refused));
+        let telling = foreign
+            || (success && matches!(step.expect.answer, crate::plan::Answer::Denied | crate::plan::Answer::Refused));
         let excerpt = telling.then(|| excerpt(&body));
         let headers = raw.headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())).cloned().collect();
-        let answer =
-            Answered { status: raw.status, headers, body_bytes: raw.body.len() as u64, sightings, echoes, list, body: excerpt };
+        let answer = Answered {
+            status: raw.status,
+            headers,
+            body_bytes: raw.body.len() as u64,
+            sightings,
+            echoes,
+            list,
+            body: excerpt,
+        };
         (answer, next)
     }
 

@@ -50,37 +50,24 @@ impl Error {
     /// A file that could not be read.
     pub fn read(path: &Path, source: std::io::Error) -> Self {
         let next = "Check the path and its permissions";
-        Self::File {
-            action: "read",
-            path: path.into(),
-            source,
-            next,
-        }
+        Self::File { action: "read", path: path.into(), source, next }
     }
 
     /// A file that could not be written.
     pub fn write(path: &Path, source: std::io::Error) -> Self {
         let next = "Check free space and permissions, or choose another folder with --report-dir";
-        Self::File {
-            action: "write",
-            path: path.into(),
-            source,
-            next,
-        }
+        Self::File { action: "write", path: path.into(), source, next }
     }
 }
 
 /// `word` is unknown: names the nearest of `known`, so that a slip is cheap.
 pub fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> Error {
     let known: Vec<&str> = known.into_iter().collect();
-    let nearest = known
-        .iter()
-        .max_by(|a, b| strsim::jaro_winkler(word, a).total_cmp(&strsim::jaro_winkler(word, b)));
+    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(word, a).total_cmp(&strsim::jaro_winkler(word, b)));
     match nearest {
-        Some(nearest) => Error::Usage(format!(
-            "unknown {what} `{word}`; did you mean `{nearest}`? Known: {}",
-            known.join(", ")
-        )),
+        Some(nearest) => {
+            Error::Usage(format!("unknown {what} `{word}`; did you mean `{nearest}`? Known: {}", known.join(", ")))
+        }
         None => Error::Usage(format!("unknown {what} `{word}`, and none is known here")),
     }
 }

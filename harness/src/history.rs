@@ -196,7 +196,7 @@ impl Writer {
 ///
 /// # Errors
 /// Unreadable, of another version, or a broken line; a cut-off last line ends the history quietly.
-pub fn read(path: &Path) -> Result<(Header, impl Iterator<Item = Result<Observation>>)> {
+pub fn read(path: &Path) -> Result<(Header, impl Iterator<Item = Result<Observation>> + use<>)> {
     let file = File::open(path).map_err(|e| Error::read(path, e))?;
     let decoder = zstd::Decoder::new(file).map_err(|e| Error::read(path, e))?;
     let mut lines = BufReader::new(decoder).lines();
@@ -206,8 +206,8 @@ pub fn read(path: &Path) -> Result<(Header, impl Iterator<Item = Result<Observat
     if header.schema_version != SCHEMA_VERSION {
         return Err(wrong(format!("its version is {}, this build reads {SCHEMA_VERSION}", header.schema_version)));
     }
-    let observations = lines.map_while(std::result::Result::ok).map(|line| {
-        serde_json::from_str(&line).map_err(|e| Error::Usage(format!("broken line in the history: {e}")))
-    });
+    let observations = lines
+        .map_while(std::result::Result::ok)
+        .map(|line| serde_json::from_str(&line).map_err(|e| Error::Usage(format!("broken line in the history: {e}"))));
     Ok((header, observations))
 }

@@ -2,30 +2,30 @@
 //! names its owner; the plan is driven over HTTP; every outcome is written to a history; pure oracles judge the
 //! history; reports show what they concluded.
 
-pub mod tenant;
-pub mod principal;
 pub mod canary;
+pub mod cell;
+pub mod mutant;
 pub mod operation;
+pub mod plan;
+pub mod principal;
 pub mod requirement;
 pub mod scenario;
 pub mod seed;
-pub mod cell;
-pub mod plan;
-pub mod mutant;
+pub mod tenant;
 
-pub mod target;
 pub mod postgres;
+pub mod target;
 
-pub mod plant;
 pub mod drive;
 pub mod history;
+pub mod plant;
 
+pub mod campaign;
+pub mod finding;
 pub mod oracle;
 pub mod verdict;
-pub mod finding;
-pub mod campaign;
 
-pub mod event;
-pub mod report;
 pub mod error;
+pub mod event;
 pub mod exit_code;
+pub mod report;

@@ -55,10 +55,13 @@ const FILES: [(&str, &str); 10] = mutants![
 /// # Errors
 /// A file that does not parse is a defect of this build.
 pub fn catalogue() -> Result<Vec<MutantFile>> {
-    FILES.iter().map(|(id, text)| {
-        let mutant: MutantFile = toml::from_str(text).map_err(|e| Error::Defect(format!("mutant {id}: {e}")))?;
-        Ok(mutant)
-    }).collect()
+    FILES
+        .iter()
+        .map(|(id, text)| {
+            let mutant: MutantFile = toml::from_str(text).map_err(|e| Error::Defect(format!("mutant {id}: {e}")))?;
+            Ok(mutant)
+        })
+        .collect()
 }
 
 /// The mutants that `only` names, all when it is empty.

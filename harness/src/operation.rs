@@ -56,6 +56,13 @@ pub struct Body {
     pub schema: Value,
 }
 
+impl Parameter {
+    /// True when it takes an instant.
+    pub fn is_instant(&self) -> bool {
+        self.schema.to_string().contains("\"date-time\"")
+    }
+}
+
 impl Operation {
     /// The parameters of one place.
     pub fn parameters_in(&self, place: Place) -> impl Iterator<Item = &Parameter> {

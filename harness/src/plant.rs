@@ -16,12 +16,7 @@ use crate::tenant::{Holdings, Planted, rfc3339};
 ///
 /// # Errors
 /// The target file does not fit the schema, or what the server says.
-pub async fn plant(
-    plan: &Plan,
-    holdings: &Holdings,
-    secrets: &Secrets,
-    connection: &mut PgConnection,
-) -> Result<u64> {
+pub async fn plant(plan: &Plan, holdings: &Holdings, secrets: &Secrets, connection: &mut PgConnection) -> Result<u64> {
     let window = plan.window();
     let end = window.start_unix_s + window.seconds as i64;
     for statement in &plan.target.plant.before_sql {

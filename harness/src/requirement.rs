@@ -6,9 +6,7 @@ use crate::error::{Error, Result, unknown};
 use crate::finding::OracleId;
 
 /// How bad a violation is.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Another tenant's data was read or changed.
@@ -89,9 +87,7 @@ pub fn select(only: &[String]) -> Result<Vec<Requirement>> {
     }
     let wanted = |r: &Requirement| {
         only.is_empty()
-            || only
-                .iter()
-                .any(|w| *w == r.id || w.trim_end_matches("..").trim_end_matches('/') == r.family())
+            || only.iter().any(|w| *w == r.id || w.trim_end_matches("..").trim_end_matches('/') == r.family())
     };
     Ok(all.into_iter().filter(wanted).collect())
 }

@@ -165,7 +165,8 @@ impl Holdings {
         let canary = self.canary(owner, row, table, column);
         let (word, rest) = generator.split_once(':').unwrap_or((generator, ""));
         let principal = |role: Option<&str>| {
-            role.and_then(|role| self.principal_id(owner, role)).map(Planted::Uuid)
+            role.and_then(|role| self.principal_id(owner, role))
+                .map(Planted::Uuid)
                 .ok_or_else(|| format!("{}: `{generator}` names no planted principal", at()))
         };
         Ok(match word {
@@ -197,8 +198,26 @@ impl Holdings {
                 Planted::SecretHash(self.principal(owner, role))
             }
             _ => {
-                let known = ["tenant", "principal", "actor", "ref", "role", "uuid", "text", "email", "timestamptz",
-                    "inet", "json", "bytea", "bigint", "collide", "choice", "value", "password", "secret_sha256"];
+                let known = [
+                    "tenant",
+                    "principal",
+                    "actor",
+                    "ref",
+                    "role",
+                    "uuid",
+                    "text",
+                    "email",
+                    "timestamptz",
+                    "inet",
+                    "json",
+                    "bytea",
+                    "bigint",
+                    "collide",
+                    "choice",
+                    "value",
+                    "password",
+                    "secret_sha256",
+                ];
                 return Err(format!("{}: {}", at(), crate::error::unknown("generator", word, known)));
             }
         })

@@ -123,10 +123,7 @@ impl Judgement {
     /// Violated beats inconclusive beats upheld; a run that judged nothing is inconclusive.
     pub fn overall(&self) -> Overall {
         let any = |test: fn(&Verdict) -> bool| self.requirements.iter().any(|r| test(&r.verdict));
-        let uncovered = self
-            .cells
-            .iter()
-            .any(|c| matches!(c.state, CellState::Inconclusive(_)));
+        let uncovered = self.cells.iter().any(|c| matches!(c.state, CellState::Inconclusive(_)));
         if !self.findings.is_empty() || any(|v| *v == Verdict::Violated) {
             Overall::Violated
         } else if self.counts.judged == 0

@@ -83,7 +83,8 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
     let tenants = pool(serve.pool_size).after_connect(move |connection, _| {
         Box::pin(async move { sqlx::raw_sql(bounds).execute(connection).await.map(drop) })
     });
-    let tenants = tenants.connect_with(options(&serve.database_url)?).await.context("no database for AUDIT_DATABASE_URL")?;
+    let tenants =
+        tenants.connect_with(options(&serve.database_url)?).await.context("no database for AUDIT_DATABASE_URL")?;
     refuse_bypass(&tenants).await?;
     let login = pool(4).connect_with(options(&serve.login_database_url)?).await;
     let platform = pool(2).connect_with(options(&serve.platform_database_url)?).await;
@@ -121,7 +122,8 @@ async fn serve_until_asked(serve: Serve) -> anyhow::Result<()> {
     defects::select(&std::env::var("AUDIT_DEFECTS").unwrap_or_default())?;
     let app = app(&serve).await?;
     let listener = tokio::net::TcpListener::bind(serve.listen).await;
-    let listener = listener.with_context(|| format!("cannot listen on {}: choose another AUDIT_LISTEN", serve.listen))?;
+    let listener =
+        listener.with_context(|| format!("cannot listen on {}: choose another AUDIT_LISTEN", serve.listen))?;
     tracing::info!(address = %serve.listen, "serving");
     let (asked, heard) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {

@@ -149,11 +149,16 @@ impl Code {
             return None;
         }
         // Nobody's instants take the first slots that no tenant has.
-        let index = if absent { owners * rows + u64::from(canary.row) } else { u64::from(canary.owner.0) * rows + u64::from(canary.row) };
+        let index = if absent {
+            owners * rows + u64::from(canary.row)
+        } else {
+            u64::from(canary.owner.0) * rows + u64::from(canary.row)
+        };
         if index >= self.window.seconds {
             return None;
         }
-        let slot = (u128::from(index) * u128::from(self.multiplier) + u128::from(self.shift)) % u128::from(self.window.seconds);
+        let slot = (u128::from(index) * u128::from(self.multiplier) + u128::from(self.shift))
+            % u128::from(self.window.seconds);
         let second = self.window.start_unix_s + slot as i64;
         Some(second * 1_000_000 + 507_300 + (self.check(9, second as u64) % 100) as i64)
     }

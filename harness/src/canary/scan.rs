@@ -92,24 +92,19 @@ impl Scanner {
             let (owner, whole) = self.code.of_text(chars)?;
             return sighting(Form::Text, owner, whole.map(|c| c.row), whole.map(|c| c.column));
         }
-        match at.checked_sub(1).map(|before| bytes[before]) {
+        let number = || self.bigint(rest).map(|(owner, row)| (Form::Bigint, owner, row, None));
+        let instant = |found: Option<(super::Owner, u32)>| found.map(|(owner, row)| (Form::Time, owner, row, None));
+        // A colon or a point may stand before a number too.
+        let (form, owner, row, column) = match at.checked_sub(1).map(|before| bytes[before]) {
             Some(b':') => {
-                let canary = self.inet(bytes, at)?;
-                sighting(Form::Inet, canary.owner, Some(canary.row), Some(canary.column))
+                let inet = self.inet(bytes, at).map(|c| (Form::Inet, c.owner, c.row, Some(c.column)));
+                inet.or_else(number)
             }
-            Some(b'.' | b',') => {
-                let (owner, row) = self.instant(bytes, at)?;
-                sighting(Form::Time, owner, Some(row), None)
-            }
-            Some(b'0'..=b'9') => {
-                let (owner, row) = self.epoch(bytes, at)?;
-                sighting(Form::Time, owner, Some(row), None)
-            }
-            _ => {
-                let (owner, row) = self.bigint(rest)?;
-                sighting(Form::Bigint, owner, Some(row), None)
-            }
-        }
+            Some(b'.' | b',') => instant(self.instant(bytes, at)).or_else(number),
+            Some(b'0'..=b'9') => instant(self.epoch(bytes, at)),
+            _ => number(),
+        }?;
+        sighting(form, owner, Some(row), column)
     }
 
     fn uuid(&self, rest: &[u8]) -> Option<Canary> {
@@ -123,7 +118,8 @@ impl Scanner {
 
     fn inet(&self, bytes: &[u8], at: usize) -> Option<Canary> {
         let start = at.checked_sub(5)?;
-        let end = bytes[at..].iter().take(36).position(|b| !matches!(b, b':' | b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F'));
+        let end =
+            bytes[at..].iter().take(36).position(|b| !matches!(b, b':' | b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F'));
         let end = end.map_or(bytes.len().min(at + 36), |length| at + length);
         let address: Ipv6Addr = std::str::from_utf8(&bytes[start..end]).ok()?.parse().ok()?;
         let bits = address.to_bits();
@@ -134,9 +130,16 @@ impl Scanner {
     fn instant(&self, bytes: &[u8], at: usize) -> Option<(super::Owner, u32)> {
         let text = bytes.get(at.checked_sub(20)?..at - 1)?;
         let number = |from: usize, length: usize| -> Option<i64> {
-            text[from..from + length].iter().try_fold(0, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))
+            text[from..from + length]
+                .iter()
+                .try_fold(0, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))
         };
-        if text[4] != b'-' || text[7] != b'-' || !matches!(text[10], b'T' | b't' | b' ') || text[13] != b':' || text[16] != b':' {
+        if text[4] != b'-'
+            || text[7] != b'-'
+            || !matches!(text[10], b'T' | b't' | b' ')
+            || text[13] != b':'
+            || text[16] != b':'
+        {
             return None;
         }
         let month = time::Month::try_from(u8::try_from(number(5, 2)?).ok()?).ok()?;

@@ -7,7 +7,8 @@ use rand::{Rng, SeedableRng};
 use super::*;
 
 const KEY: [u8; 16] = *b"a key for tests.";
-const WINDOW: TimeWindow = TimeWindow { start_unix_s: 1_760_000_000, seconds: 25_000_000, owners: 1000, rows_per_owner: 100 };
+const WINDOW: TimeWindow =
+    TimeWindow { start_unix_s: 1_760_000_000, seconds: 25_000_000, owners: 1000, rows_per_owner: 100 };
 
 fn canaries() -> Vec<Canary> {
     let of = |owner, row, column| Canary { owner: Owner(owner), row, column };
@@ -129,7 +130,8 @@ fn natural_traffic_holds_no_sighting() {
     while text.len() < 20 << 20 {
         let id = uuid::Uuid::from_u128(rng.random());
         let at = crate::tenant::rfc3339(1_790_000_000_000_000 + rng.random_range(0..40_000_000_000_000));
-        let (number, epoch) = (rng.random::<u64>(), 1_790_000_000_000_000_u64 + rng.random_range(0..40_000_000_000_000));
+        let (number, epoch) =
+            (rng.random::<u64>(), 1_790_000_000_000_000_u64 + rng.random_range(0..40_000_000_000_000));
         text.push_str(&format!("{{\"id\":\"{id}\",\"at\":\"{at}\",\"n\":{number},\"us\":{epoch}}},"));
     }
     assert_eq!(sightings(text.as_bytes()), []);

@@ -25,8 +25,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     let path = args.plan.unwrap_or_else(|| args.history.with_file_name("plan.json"));
     let text = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, e))?;
-    let plan: Plan = serde_json::from_str(&text)
-        .map_err(|e| Error::Usage(format!("{} is not a plan: {e}", path.display())))?;
+    let plan: Plan =
+        serde_json::from_str(&text).map_err(|e| Error::Usage(format!("{} is not a plan: {e}", path.display())))?;
     let requirements = requirement::select(&plan.requirements)?;
     let mut judge = Judge::new(Arc::new(plan), requirements);
     let (_, observations) = history::read(&args.history)?;

@@ -42,6 +42,9 @@ pub fn explain(args: ExplainArgs) -> Result<ExitCode> {
     let oracles: Vec<&str> = oracles.iter().map(|o| o.word()).collect();
     println!("{id} ({severity:?})\n\n{sentence}\n");
     println!("control   {control}\noracles   {}\nchannels  {}", oracles.join(", "), channels.join(", "));
-    println!("mutants   {}\nsource    {source}", if mutants.is_empty() { "none yet".into() } else { mutants.join(", ") });
+    println!(
+        "mutants   {}\nsource    {source}",
+        if mutants.is_empty() { "none yet".into() } else { mutants.join(", ") }
+    );
     Ok(ExitCode::Upheld)
 }

@@ -47,7 +47,11 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let quiet: partywall::event::Events = Arc::new(|_| {});
     let mut campaign = args.run.campaign(None, Vec::new(), false)?;
     campaign.variant.defects_build = true;
-    let say = |text: String| if !args.run.quiet { eprintln!("{text}") };
+    let say = |text: String| {
+        if !args.run.quiet {
+            eprintln!("{text}")
+        }
+    };
     say(format!("baseline: the sound reference, seed {}", campaign.seed.0));
     let baseline = campaign.run(quiet.clone(), interrupt.clone()).await?;
     if baseline.exit != ExitCode::Upheld {
@@ -63,17 +67,21 @@ pub async fn run(args: Args) -> Result<ExitCode> {
             return Err(Error::Interrupted);
         }
         let fate = fate(mutant, &ended.report, ended.exit);
-        say(row(&fate));
+        if !json {
+            println!("{}", row(&fate));
+        }
         fates.push(fate);
     }
     if json {
         println!("{}", serde_json::to_string_pretty(&fates).map_err(|e| Error::Defect(e.to_string()))?);
     } else {
-        println!("{}", fates.iter().map(row).collect::<Vec<_>>().join("\n"));
         let count = |word: &str| fates.iter().filter(|f| f.fate == word).count();
         println!(
-            "\n{} killed, {} survived, {} equivalent, {} not run",
-            count("killed"), count("survived"), count("equivalent"), count("not run")
+            "{} killed, {} survived, {} equivalent, {} not run",
+            count("killed"),
+            count("survived"),
+            count("equivalent"),
+            count("not run")
         );
     }
     let all_well = fates.iter().all(|f| matches!(f.fate, "killed" | "equivalent"));

@@ -25,7 +25,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     let value = match &args.file {
         Some(name) => serde_json::to_value(schema(name).ok_or_else(|| unknown("file", name, FILES))?),
-        None => serde_json::to_value(FILES.map(|name| (name, schema(name))).into_iter().collect::<std::collections::BTreeMap<_, _>>()),
+        None => serde_json::to_value(
+            FILES.map(|name| (name, schema(name))).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        ),
     };
     let text = value.and_then(|v| serde_json::to_string_pretty(&v)).map_err(|e| Error::Defect(e.to_string()))?;
     println!("{text}");

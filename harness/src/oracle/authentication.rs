@@ -32,7 +32,9 @@ impl Oracle for Authentication {
         };
         vec![Suspicion {
             requirement: None,
-            sentence: format!("{} answered {} to {who}", step.cell.operation, answer.status).trim_end_matches(',').into(),
+            sentence: format!("{} answered {} to {who}", step.cell.operation, answer.status)
+                .trim_end_matches(',')
+                .into(),
             owner: step.subject,
             shows: vec![format!("status {} where 401 or 403 was due", answer.status)],
         }]

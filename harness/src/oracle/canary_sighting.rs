@@ -26,7 +26,9 @@ impl Oracle for CanarySighting {
             requirement: None,
             sentence: format!(
                 "The {} saw {} of {} in the answer of {}",
-                actor_words(observation), plural(foreign.len(), "canary", "canaries"), first.owner,
+                actor_words(observation),
+                plural(foreign.len(), "canary", "canaries"),
+                first.owner,
                 observation.step.cell.operation
             ),
             owner: Some(first.owner),

@@ -56,11 +56,7 @@ impl Judge {
     pub fn new(plan: Arc<Plan>, requirements: Vec<Requirement>) -> Self {
         Self {
             requirements,
-            oracles: vec![
-                Box::new(CanarySighting),
-                Box::new(ShadowModel::default()),
-                Box::new(Authentication),
-            ],
+            oracles: vec![Box::new(CanarySighting), Box::new(ShadowModel::default()), Box::new(Authentication)],
             cells: plan.cells().into_iter().map(|cell| (cell, CellAccount::default())).collect(),
             ground: Ground::new(plan),
             tallies: BTreeMap::new(),
@@ -181,8 +177,7 @@ impl Judge {
     pub fn conclude(self, cut_short: Option<&str>) -> Judgement {
         let states: BTreeMap<Cell, CellState> =
             self.cells.iter().map(|(cell, account)| (cell.clone(), self.state(cell, account))).collect();
-        let requirements =
-            self.requirements.iter().map(|r| self.verdict(r, &states, cut_short)).collect();
+        let requirements = self.requirements.iter().map(|r| self.verdict(r, &states, cut_short)).collect();
         let cells = self.cells.iter().map(|(cell, account)| CellVerdict {
             cell: cell.clone(),
             state: states[cell].clone(),
@@ -205,7 +200,7 @@ impl Judge {
         if account.judged == 0 {
             return inconclusive(account.last_unusable.clone().unwrap_or_else(|| "not run".into()));
         }
-        let allowed = access.allow.iter().any(|role| *role == cell.role);
+        let allowed = access.allow.contains(&cell.role);
         let controlled = if allowed {
             let key = (cell.operation.clone(), cell.role.clone(), cell.pool_state);
             self.controls.contains_key(&key)

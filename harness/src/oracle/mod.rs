@@ -85,6 +85,9 @@ impl Ground {
         };
         let row = sighting.row.filter(|_| sighting.column != Some(WRITTEN));
         let row = row.map_or_else(String::new, |row| format!(" row {row}"));
-        format!("{form} canary of {}{place}{row}, at byte {} ({:?})", sighting.owner, sighting.offset, sighting.encoding)
+        format!(
+            "{form} canary of {}{place}{row}, at byte {} ({:?})",
+            sighting.owner, sighting.offset, sighting.encoding
+        )
     }
 }

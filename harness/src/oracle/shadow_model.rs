@@ -63,7 +63,9 @@ fn taken_for_own(observation: &Observation, answer: &Answered) -> Option<Suspici
         requirement: None,
         sentence: format!(
             "{} answered {} to the {} for {whose}",
-            step.cell.operation, answer.status, actor_words(observation)
+            step.cell.operation,
+            answer.status,
+            actor_words(observation)
         ),
         owner: step.subject,
         shows: vec![format!("status {} where 404 was due", answer.status)],
@@ -86,7 +88,8 @@ fn not_shown(ground: &Ground, observation: &Observation, answer: &Answered) -> V
                 requirement: None,
                 sentence: format!(
                     "{} did not show the {} its own row {row} of {table}",
-                    step.cell.operation, actor_words(observation)
+                    step.cell.operation,
+                    actor_words(observation)
                 ),
                 owner: step.actor.tenant,
                 shows: vec![format!("no canary of row {row} of {table} in the answer")],
@@ -118,7 +121,8 @@ fn outside_narrowing(ground: &Ground, observation: &Observation, answer: &Answer
         requirement: Some("role/own-rows"),
         sentence: format!(
             "{} showed the {} rows of its tenant that this application role may not see",
-            step.cell.operation, actor_words(observation)
+            step.cell.operation,
+            actor_words(observation)
         ),
         owner: step.actor.tenant,
         shows: std::iter::once(first).chain(outside.take(4)).map(|s| ground.describe(s)).collect(),
@@ -161,7 +165,10 @@ impl ShadowModel {
             requirement: None,
             sentence: format!(
                 "{} kept {} planted rows of {} from the {}",
-                step.cell.operation, missing.len(), listing.table, actor_words(observation)
+                step.cell.operation,
+                missing.len(),
+                listing.table,
+                actor_words(observation)
             ),
             owner: Some(owner),
             shows: vec![format!("{} rows seen; row {first} is the first one missing", seen.len())],
@@ -191,10 +198,13 @@ impl ShadowModel {
             requirement: Some("read/total"),
             sentence: format!(
                 "{} told the {} a total of {total}, which is not a count of its own rows",
-                step.cell.operation, actor_words(observation)
+                step.cell.operation,
+                actor_words(observation)
             ),
             owner: None,
-            shows: vec![format!("total {total}; {planted} planted and at most {added} written leave {least} to {most}")],
+            shows: vec![format!(
+                "total {total}; {planted} planted and at most {added} written leave {least} to {most}"
+            )],
         })
     }
 }

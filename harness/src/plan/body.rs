@@ -65,7 +65,9 @@ impl Writer<'_> {
         }
         match kind(schema) {
             "object" => self.object(schema, depth),
-            "array" if depth < 6 => schema.get("items").map_or(json!([]), |items| json!([self.value(items, depth + 1)])),
+            "array" if depth < 6 => {
+                schema.get("items").map_or(json!([]), |items| json!([self.value(items, depth + 1)]))
+            }
             "array" => json!([]),
             "integer" => json!(bound(schema, "minimum").unwrap_or(1)),
             "number" => json!(bound(schema, "minimum").unwrap_or(1) as f64),
@@ -132,7 +134,18 @@ fn from_pattern(schema: &Value) -> Option<String> {
 /// that it does not.
 pub fn parameter(schema: &Value, planted: Vec<String>) -> BoxedStrategy<String> {
     let odd = prop::sample::select(vec![
-        "", "0", "-1", "null", "*", "%", "' OR '1'='1", "../..", "9223372036854775808", "\u{202e}x", "[]", "true",
+        "",
+        "0",
+        "-1",
+        "null",
+        "*",
+        "%",
+        "' OR '1'='1",
+        "../..",
+        "9223372036854775808",
+        "\u{202e}x",
+        "[]",
+        "true",
     ])
     .prop_map(String::from);
     let sound = match alternative(schema) {

@@ -27,9 +27,10 @@ impl Planner {
         let mut rng = self.plan.seed.stream(&domain, case);
         let reads = |o: &&Operation| o.is_read() && self.access(o).is_some_and(|a| !a.open && !a.allow.is_empty());
         let writes = |o: &&Operation| {
-            !o.is_read() && self.access(o).is_some_and(|a| a.prepare.is_none() && a.creates.is_none() && names_object(o, a))
+            !o.is_read()
+                && self.access(o).is_some_and(|a| a.prepare.is_none() && a.creates.is_none() && names_object(o, a))
         };
-        let writing = case % ONE_WRITE_IN == 0;
+        let writing = case.is_multiple_of(ONE_WRITE_IN);
         let operations: Vec<&Operation> = if writing {
             self.plan.operations.iter().filter(writes).collect()
         } else {
@@ -87,11 +88,7 @@ impl Planner {
             vector,
             requirement: requirement(operation, access, role, relation, vector).into(),
             request,
-            expect: Expect {
-                answer: if denied { Answer::Denied } else { Answer::Either },
-                lists,
-                ..Expect::default()
-            },
+            expect: Expect { answer: if denied { Answer::Denied } else { Answer::Either }, lists, ..Expect::default() },
             captures: BTreeMap::new(),
             walk: false,
             abandon_after_us: None,
@@ -108,12 +105,11 @@ impl Planner {
         domain: &str,
         case: u64,
     ) -> Result<Vec<(String, String)>, String> {
-        let is_instant = |p: &&Parameter| p.schema.to_string().contains("date-time");
         let optional: Vec<&Parameter> = operation.parameters_in(Place::Query).collect();
-        let instants: Vec<&Parameter> = optional.iter().copied().filter(is_instant).collect();
+        let instants: Vec<&Parameter> = optional.iter().copied().filter(|p| p.is_instant()).collect();
         let mut values = Vec::new();
         let seed = |part: &str| self.plan.seed.bytes(&format!("{domain} {part}"), case);
-        for parameter in optional.iter().copied().filter(|p| !is_instant(p)) {
+        for parameter in optional.iter().copied().filter(|p| !p.is_instant()) {
             let planted = match access.params.get(&parameter.name) {
                 Some(reference) => vec![self.planted(owner, row, reference)?],
                 None => Vec::new(),

@@ -3,6 +3,7 @@
 
 pub mod body;
 mod generated;
+mod ranges;
 mod request;
 mod step;
 mod sweep;
@@ -105,14 +106,8 @@ impl Plan {
     /// The pool states visited, smallest pool first.
     pub fn pool_states(&self) -> impl Iterator<Item = PoolState> + '_ {
         let settable = self.target.launch.as_ref().is_some_and(|launch| launch.pool_sizes);
-        let sizes = if settable {
-            self.bounds.pool_sizes.iter().map(|size| Some(*size)).collect()
-        } else {
-            vec![None]
-        };
-        sizes.into_iter().flat_map(|pool_size| {
-            [Lanes::One, Lanes::Many].map(|lanes| PoolState { pool_size, lanes })
-        })
+        let sizes = if settable { self.bounds.pool_sizes.iter().map(|size| Some(*size)).collect() } else { vec![None] };
+        sizes.into_iter().flat_map(|pool_size| [Lanes::One, Lanes::Many].map(|lanes| PoolState { pool_size, lanes }))
     }
 
     /// The cells that this plan must cover.
@@ -123,12 +118,7 @@ impl Plan {
                 let relations = self.target.access(&operation.id).and_then(|a| a.relations.clone());
                 for relation in relations.unwrap_or_else(|| Relation::ALL.to_vec()) {
                     for role in self.roles() {
-                        cells.insert(Cell {
-                            operation: operation.id.clone(),
-                            role: role.into(),
-                            relation,
-                            pool_state,
-                        });
+                        cells.insert(Cell { operation: operation.id.clone(), role: role.into(), relation, pool_state });
                     }
                 }
             }
@@ -163,7 +153,7 @@ impl Planner {
         Self { holdings: plan.holdings(), tenant_words: request::tenant_words(&plan.operations), plan }
     }
 
-    /// The sequences of one pool state: first the sweep over all cells, then hand-overs, then generated cases.
+    /// The sequences of one pool state: first the sweep over all cells, then hand-overs, then time ranges, then generated cases.
     ///
     /// # Errors
     /// The iterator yields an error where the target file and the document do not fit together.
@@ -172,15 +162,18 @@ impl Planner {
         let swept = templates.len() as u64 * u64::from(self.plan.bounds.pairs);
         let handed = swept + self.hand_overs();
         let states = self.plan.pool_states().count() as u64;
-        let end = handed + self.plan.bounds.cases_max / states.max(1);
+        let ranged = handed + self.ranges();
+        let end = ranged + self.plan.bounds.cases_max / states.max(1);
         (0..end).filter_map(move |number| {
             let steps = if number < swept {
                 let (pair, index) = (number / templates.len() as u64, number as usize % templates.len());
                 self.sweep(pool_state, &templates[index], number, pair as u32)
             } else if number < handed {
                 self.hand_over(pool_state, number - swept)
+            } else if number < ranged {
+                self.range(pool_state, number - handed)
             } else {
-                self.generated(pool_state, number - handed)
+                self.generated(pool_state, number - ranged)
             };
             match steps {
                 Ok(steps) if steps.is_empty() => None,
@@ -194,6 +187,6 @@ impl Planner {
     pub fn size(&self) -> u64 {
         let states = self.plan.pool_states().count() as u64;
         let swept = sweep::templates(self).len() as u64 * u64::from(self.plan.bounds.pairs);
-        (swept + self.hand_overs()) * states + self.plan.bounds.cases_max
+        (swept + self.hand_overs() + self.ranges()) * states + self.plan.bounds.cases_max
     }
 }

@@ -13,12 +13,21 @@ use crate::tenant::rfc3339;
 
 /// Names under which services take a tenant from a request; a document's own names of that kind are added.
 const TENANT_WORDS: [&str; 12] = [
-    "tenant_id", "tenantId", "tenant", "org_id", "orgId", "organization_id", "organizationId", "account_id",
-    "accountId", "workspace_id", "customer_id", "company_id",
+    "tenant_id",
+    "tenantId",
+    "tenant",
+    "org_id",
+    "orgId",
+    "organization_id",
+    "organizationId",
+    "account_id",
+    "accountId",
+    "workspace_id",
+    "customer_id",
+    "company_id",
 ];
-const TENANT_HEADERS: [&str; 7] = [
-    "X-Tenant-Id", "X-Tenant", "X-Org-Id", "X-Organization-Id", "X-Account-Id", "X-Workspace-Id", "X-Customer-Id",
-];
+const TENANT_HEADERS: [&str; 7] =
+    ["X-Tenant-Id", "X-Tenant", "X-Org-Id", "X-Organization-Id", "X-Account-Id", "X-Workspace-Id", "X-Customer-Id"];
 const TENANT_ROOTS: [&str; 6] = ["tenant", "org", "account", "workspace", "customer", "company"];
 
 /// Whose objects a request names.
@@ -100,9 +109,7 @@ impl Planner {
             let value = match (naming.given.get(&parameter.name), params.get(&parameter.name)) {
                 (Some(given), _) => given.clone(),
                 (None, Some(reference)) if parameter.required => self.planted(naming.owner, naming.row, reference)?,
-                (None, None) if parameter.required => {
-                    text_of(&writer.body(&parameter.schema))
-                }
+                (None, None) if parameter.required => text_of(&writer.body(&parameter.schema)),
                 _ => continue,
             };
             match parameter.place {
@@ -113,7 +120,10 @@ impl Planner {
             }
         }
         if path.contains('{') {
-            return Err(format!("operation {}: a parameter of {} is not in the document", operation.id, operation.path));
+            return Err(format!(
+                "operation {}: a parameter of {} is not in the document",
+                operation.id, operation.path
+            ));
         }
         let body = self.body(operation, access, naming, &writer)?;
         Ok(Request { method: operation.method.clone(), path, query, headers, body, proof: Proof::AsIssued })
@@ -154,7 +164,10 @@ impl Planner {
                 None => Value::String(text.clone()),
             },
             Value::Object(fields) => Value::Object(
-                fields.iter().map(|(k, v)| Ok((k.clone(), self.fill(v, naming, writer)?))).collect::<Result<_, String>>()?,
+                fields
+                    .iter()
+                    .map(|(k, v)| Ok((k.clone(), self.fill(v, naming, writer)?)))
+                    .collect::<Result<_, String>>()?,
             ),
             Value::Array(items) => {
                 Value::Array(items.iter().map(|v| self.fill(v, naming, writer)).collect::<Result<_, String>>()?)
@@ -223,9 +236,10 @@ pub fn principal_value(
     // Several planted tables may share the database's table: the one that plants this role is meant.
     let wanted = holdings.table(table).ok_or_else(|| format!("no planted table {table}"))?;
     let database = wanted.table.as_deref().unwrap_or(&wanted.name);
-    let home = holdings.tables().iter().find(|t| {
-        t.table.as_deref().unwrap_or(&t.name) == database && t.roles.iter().any(|r| r == role)
-    });
+    let home = holdings
+        .tables()
+        .iter()
+        .find(|t| t.table.as_deref().unwrap_or(&t.name) == database && t.roles.iter().any(|r| r == role));
     let value = match home {
         Some(home) => {
             let row = home.roles.iter().position(|r| r == role).unwrap_or(0) as u32;
@@ -244,4 +258,3 @@ pub(super) fn text_of(value: &Value) -> String {
         other => other.to_string(),
     }
 }
-

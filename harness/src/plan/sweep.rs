@@ -128,14 +128,8 @@ impl Planner {
         let observer = (turn % tenants) as u32;
         let distance = 1 + pair % (self.plan.bounds.tenants - 1).max(1);
         let other = (observer + distance) % self.plan.bounds.tenants;
-        let cast = Cast {
-            operation,
-            access,
-            pool_state,
-            observer: Owner::new(observer),
-            other: Owner::new(other),
-            turn,
-        };
+        let cast =
+            Cast { operation, access, pool_state, observer: Owner::new(observer), other: Owner::new(other), turn };
         self.cast(&cast, template)
     }
 
@@ -283,12 +277,7 @@ impl Planner {
     }
 
     /// The `prepare` operation of the target file, called by the same principal.
-    fn prepared(
-        &self,
-        cast: &Cast<'_>,
-        role: &str,
-        steps: &mut Vec<Step>,
-    ) -> Result<BTreeMap<String, String>, String> {
+    fn prepared(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<BTreeMap<String, String>, String> {
         let Some(prepare) = &cast.access.prepare else { return Ok(BTreeMap::new()) };
         let operation = self.operation(&prepare.operation);
         let Some((operation, access)) = operation.and_then(|o| Some((o, self.access(o)?))) else {
@@ -346,7 +335,8 @@ impl Planner {
         let mut first = self.step(&subject, role, Relation::Own, Vector::Plain, BTreeMap::new())?;
         page(&mut first);
         first.captures.insert("cursor".into(), next.clone());
-        first.expect = Expect { answer: Answer::Success, lists: Some(self.listing(role, table, false)), ..Expect::default() };
+        first.expect =
+            Expect { answer: Answer::Success, lists: Some(self.listing(role, table, false)), ..Expect::default() };
         let mut control = first.clone();
         control.captures.clear();
         control.request.query.push((cursor.clone(), "⟦cursor⟧".into()));
@@ -354,7 +344,8 @@ impl Planner {
         let mut probe = self.step(cast, role, Relation::Foreign, Vector::Cursor, BTreeMap::new())?;
         page(&mut probe);
         probe.request.query.push((cursor.clone(), "⟦cursor⟧".into()));
-        probe.expect = Expect { answer: Answer::Either, lists: Some(self.listing(role, table, false)), ..Expect::default() };
+        probe.expect =
+            Expect { answer: Answer::Either, lists: Some(self.listing(role, table, false)), ..Expect::default() };
         steps.extend([first, control, probe]);
         Ok(())
     }
@@ -525,19 +516,20 @@ impl Planner {
         let cast = Cast { operation, access, pool_state, observer, other, turn };
         let back = Cast { observer: other, other: observer, ..cast };
         let table = access.table.clone().unwrap_or_default();
-        let roles: Vec<&str> = access.allow.iter().map(String::as_str)
-            .filter(|r| self.plan.target.role(r).is_some_and(|role| !role.platform)).collect();
+        let roles: Vec<&str> = access
+            .allow
+            .iter()
+            .map(String::as_str)
+            .filter(|r| self.plan.target.role(r).is_some_and(|role| !role.platform))
+            .collect();
         let Some(role) = roles.get(round as usize % roles.len().max(1)) else { return Ok(Vec::new()) };
         let requirement = if cancels { "pool/after-cancel" } else { "pool/hand-over" };
         let list = |cast: &Cast<'_>| -> Result<Step, String> {
             let mut step = self.step(cast, role, Relation::Own, Vector::HandOver, BTreeMap::new())?;
             step.walk = access.list.as_ref().is_some_and(|l| l.next.is_some());
             step.requirement = requirement.into();
-            step.expect = Expect {
-                answer: Answer::Success,
-                lists: Some(self.listing(role, &table, true)),
-                ..Expect::default()
-            };
+            step.expect =
+                Expect { answer: Answer::Success, lists: Some(self.listing(role, &table, true)), ..Expect::default() };
             Ok(step)
         };
         let mut steps = vec![list(&cast)?, list(&back)?];

@@ -17,7 +17,9 @@ pub(super) struct Server {
 /// Fetches, unpacks and starts a server.
 pub(super) async fn start() -> Result<(Server, Address), String> {
     if nix::unistd::geteuid().is_root() {
-        return Err("downloaded binaries cannot be run as root; run partywall as another user, or install PostgreSQL".into());
+        return Err(
+            "downloaded binaries cannot be run as root; run partywall as another user, or install PostgreSQL".into()
+        );
     }
     let settings = Settings { temporary: true, password: crate::seed::secret(16), ..Settings::default() };
     let mut server = PostgreSQL::new(settings);

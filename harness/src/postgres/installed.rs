@@ -78,8 +78,10 @@ async fn try_start(bin: &Path, user: Option<(u32, u32)>) -> Result<(Cluster, Add
     let made = as_user(Command::new(bin.join("initdb")), user, &home_path)
         .args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"])
         .args(["--username", USER])
-        .arg("--pwfile").arg(&password_file)
-        .arg("--pgdata").arg(&data)
+        .arg("--pwfile")
+        .arg(&password_file)
+        .arg("--pgdata")
+        .arg(&data)
         .output()
         .map_err(|e| format!("cannot run {}: {e}", bin.join("initdb").display()))?;
     if !made.status.success() {
@@ -94,9 +96,19 @@ async fn try_start(bin: &Path, user: Option<(u32, u32)>) -> Result<(Cluster, Add
     command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
     // Fit for a cluster that nobody will miss.
     for setting in [
-        "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "synchronous_commit=off",
-        "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0", "max_connections=300",
-        "shared_buffers=128MB", "max_wal_size=2GB", "jit=off", "logging_collector=off", "max_locks_per_transaction=256",
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "fsync=off",
+        "synchronous_commit=off",
+        "full_page_writes=off",
+        "wal_level=minimal",
+        "max_wal_senders=0",
+        "max_connections=300",
+        "shared_buffers=128MB",
+        "max_wal_size=2GB",
+        "jit=off",
+        "logging_collector=off",
+        "max_locks_per_transaction=256",
     ] {
         command.args(["-c", setting]);
     }
@@ -134,7 +146,11 @@ async fn try_start(bin: &Path, user: Option<(u32, u32)>) -> Result<(Cluster, Add
 
 /// A command that runs as `user` in the cluster's folder, with nothing of our environment but the path.
 fn as_user(mut command: Command, user: Option<(u32, u32)>, home: &Path) -> Command {
-    command.current_dir(home).stdin(Stdio::null()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("LC_ALL", "C").env("HOME", home);
     if let Some((uid, gid)) = user {
         command.uid(uid).gid(gid);
@@ -172,7 +188,9 @@ fn newest() -> Result<PathBuf, String> {
         let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
         let named = entries.filter(|e| {
             let name = e.file_name().to_string_lossy().into_owned();
-            parent != "/usr" && !parent.ends_with("/opt") || name.starts_with("pgsql-") || name.starts_with("postgresql")
+            parent != "/usr" && !parent.ends_with("/opt")
+                || name.starts_with("pgsql-")
+                || name.starts_with("postgresql")
         });
         folders.extend(named.map(|e| e.path().join(below)));
     }

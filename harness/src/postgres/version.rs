@@ -10,9 +10,9 @@ pub(super) fn warnings(major: i32, minor: i32) -> Vec<String> {
             "PostgreSQL {major}.{minor} is below {major}.{fixed}, which fixes CVE-2026-14666 \
              (prepared statements keep old row security after a role change): upgrade before you rely on row security"
         )],
-        None if major < 14 => vec![format!(
-            "PostgreSQL {major} gets no security fixes any more: upgrade before you rely on row security"
-        )],
+        None if major < 14 => {
+            vec![format!("PostgreSQL {major} gets no security fixes any more: upgrade before you rely on row security")]
+        }
         _ => Vec::new(),
     }
 }

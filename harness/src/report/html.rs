@@ -26,9 +26,21 @@ struct Page<'r> {
 /// A defect of this build.
 pub fn to_html(report: &Report) -> Result<String> {
     let (class, title, lead) = match report.overall {
-        Overall::Upheld => ("upheld", "Upheld", "Every selected requirement was upheld, beside a control that succeeded. Nothing was left out."),
-        Overall::Violated => ("violated", "Violated", "The wall has a hole: someone perceived or reached what another tenant owns, or lost what is their own."),
-        Overall::Inconclusive => ("inconclusive", "Inconclusive", "Nothing was violated, but not everything could be shown. Silence proves nothing."),
+        Overall::Upheld => (
+            "upheld",
+            "Upheld",
+            "Every selected requirement was upheld, beside a control that succeeded. Nothing was left out.",
+        ),
+        Overall::Violated => (
+            "violated",
+            "Violated",
+            "The wall has a hole: someone perceived or reached what another tenant owns, or lost what is their own.",
+        ),
+        Overall::Inconclusive => (
+            "inconclusive",
+            "Inconclusive",
+            "Nothing was violated, but not everything could be shown. Silence proves nothing.",
+        ),
     };
     let upheld = report.judgement.cells.iter().filter(|c| c.state == CellState::Upheld).count();
     let matrix = Matrix::of(&report.judgement);

@@ -23,10 +23,15 @@ pub fn to_junit(report: &Report) -> Result<String> {
             Verdict::Violated => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                 let findings = report.judgement.findings.iter().filter(|f| f.requirement == requirement.requirement);
-                let texts: Vec<String> = findings.map(|f| {
-                    let proof = f.witness.iter().map(|w| format!("{}: {}\n{}\n{}", w.part, w.request, w.shows.join("\n"), w.curl));
-                    format!("{}\n{}", f.sentence, proof.collect::<Vec<_>>().join("\n"))
-                }).collect();
+                let texts: Vec<String> = findings
+                    .map(|f| {
+                        let proof = f
+                            .witness
+                            .iter()
+                            .map(|w| format!("{}: {}\n{}\n{}", w.part, w.request, w.shows.join("\n"), w.curl));
+                        format!("{}\n{}", f.sentence, proof.collect::<Vec<_>>().join("\n"))
+                    })
+                    .collect();
                 status.set_message(requirement.sentence.clone()).set_description(texts.join("\n\n"));
                 status
             }
@@ -57,7 +62,10 @@ pub fn to_junit(report: &Report) -> Result<String> {
     for row in Matrix::of(&report.judgement).rows {
         let status = if row.squares.contains(&Square::Inconclusive) {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-            status.set_type("inconclusive").set_message("not every cell was shown").set_description(row.wanting(20).join("\n"));
+            status
+                .set_type("inconclusive")
+                .set_message("not every cell was shown")
+                .set_description(row.wanting(20).join("\n"));
             status
         } else {
             TestCaseStatus::success()

@@ -25,16 +25,26 @@ pub fn to_markdown(report: &Report) -> String {
     let _ = writeln!(
         out,
         "{} requests, {} judged, {} unusable; {} findings; {upheld} of {} cells upheld. Seed {}. {SEED_SENTENCE}\n",
-        counts.attempted, counts.judged, counts.unusable, judgement.findings.len(), judgement.cells.len(), report.plan.seed
+        counts.attempted,
+        counts.judged,
+        counts.unusable,
+        judgement.findings.len(),
+        judgement.cells.len(),
+        report.plan.seed
     );
     for finding in &judgement.findings {
         let _ = writeln!(
             out,
             "<details><summary><b>{}</b> {} ({}, {}, {} times)</summary>\n",
-            finding.id, inert(&finding.sentence), inert(&finding.requirement), finding.oracle.word(), finding.occurrences
+            finding.id,
+            inert(&finding.sentence),
+            inert(&finding.requirement),
+            finding.oracle.word(),
+            finding.occurrences
         );
         for witness in &finding.witness {
-            let _ = writeln!(out, "**{}**, {}: {}\n", inert(&witness.part), inert(&witness.actor), inert(&witness.request));
+            let _ =
+                writeln!(out, "**{}**, {}: {}\n", inert(&witness.part), inert(&witness.actor), inert(&witness.request));
             for shown in &witness.shows {
                 let _ = writeln!(out, "- {}", inert(shown));
             }
@@ -49,7 +59,10 @@ pub fn to_markdown(report: &Report) -> String {
         let squares: Vec<String> = row.squares.iter().map(|s| s.shape().to_string()).collect();
         let _ = writeln!(out, "| {} | {} |", inert(row.operation), squares.join(" | "));
     }
-    let _ = writeln!(out, "\n● upheld  ✗ violated  ? inconclusive  · not in the plan\n\n| requirement | verdict | judged | controls |\n|---|---|--:|--:|");
+    let _ = writeln!(
+        out,
+        "\n● upheld  ✗ violated  ? inconclusive  · not in the plan\n\n| requirement | verdict | judged | controls |\n|---|---|--:|--:|"
+    );
     for requirement in &judgement.requirements {
         let why = match &requirement.verdict {
             Verdict::Inconclusive(why) | Verdict::NotApplicable(why) => format!(": {}", inert(why)),
@@ -58,7 +71,10 @@ pub fn to_markdown(report: &Report) -> String {
         let _ = writeln!(
             out,
             "| {} | {}{why} | {} | {} |",
-            inert(&requirement.requirement), requirement.verdict.word(), requirement.judged, requirement.controls
+            inert(&requirement.requirement),
+            requirement.verdict.word(),
+            requirement.judged,
+            requirement.controls
         );
     }
     let _ = writeln!(out, "\nThe same plan again:\n\n{}", fenced(&report.run.reproduce));

@@ -34,7 +34,10 @@ impl Terminal {
     /// A terminal.
     pub fn new(options: TerminalOptions) -> Self {
         let drawn = !options.quiet && std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(None, if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
+        let bar = ProgressBar::with_draw_target(
+            None,
+            if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
+        );
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len} requests, {per_sec}") {
             bar.set_style(style);
         }
@@ -122,11 +125,15 @@ pub fn summary(report: &Report, dir: &Path, color: bool) -> String {
     if judgement.findings.len() > FINDINGS_MAX {
         let _ = writeln!(out, "\n{} more findings are in the report", judgement.findings.len() - FINDINGS_MAX);
     }
-    let wanting: Vec<String> = judgement.requirements.iter().filter_map(|r| match &r.verdict {
-        Verdict::Inconclusive(why) => Some(format!("? {:22} {why}", r.requirement)),
-        Verdict::NotApplicable(why) => Some(format!("· {:22} not applicable: {why}", r.requirement)),
-        _ => None,
-    }).collect();
+    let wanting: Vec<String> = judgement
+        .requirements
+        .iter()
+        .filter_map(|r| match &r.verdict {
+            Verdict::Inconclusive(why) => Some(format!("? {:22} {why}", r.requirement)),
+            Verdict::NotApplicable(why) => Some(format!("· {:22} not applicable: {why}", r.requirement)),
+            _ => None,
+        })
+        .collect();
     if !wanting.is_empty() {
         let _ = writeln!(out, "\n{}", wanting.join("\n"));
     }
@@ -135,8 +142,13 @@ pub fn summary(report: &Report, dir: &Path, color: bool) -> String {
     let _ = writeln!(
         out,
         "\n{} requests, {} judged, {} unusable; {} canary sightings in {} KiB; {upheld} of {} cells upheld; {:.1} s",
-        counts.attempted, counts.judged, counts.unusable, counts.sightings, counts.bytes_scanned / 1024,
-        judgement.cells.len(), report.run.elapsed_ms as f64 / 1000.0
+        counts.attempted,
+        counts.judged,
+        counts.unusable,
+        counts.sightings,
+        counts.bytes_scanned / 1024,
+        judgement.cells.len(),
+        report.run.elapsed_ms as f64 / 1000.0
     );
     let _ = writeln!(out, "seed {}. {SEED_SENTENCE}", report.plan.seed);
     let code = match report.overall {

@@ -54,7 +54,8 @@ pub async fn create_annotation(
 ) -> Result<(StatusCode, Json<Annotation>), Problem> {
     text("body", &note.body, 4000)?;
     let (author, sight) = (caller.id, caller.sight.clone());
-    let made = caller.run(move |store| Box::pin(async move { store.annotate(event, &sight, author, &note.body).await }));
+    let made =
+        caller.run(move |store| Box::pin(async move { store.annotate(event, &sight, author, &note.body).await }));
     Ok((StatusCode::CREATED, Json(made.await?)))
 }
 

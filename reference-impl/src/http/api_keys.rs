@@ -75,7 +75,8 @@ pub async fn list_api_keys(
 ) -> Result<Json<List<ApiKey>>, Problem> {
     let limit = page.limit()?;
     let tenant = caller.tenant().ok_or(Problem::Forbidden)?;
-    let after = page.cursor.as_deref().map(|c| app.sealer.open(tenant, "api keys", c)).transpose()?.map(|(_, at)| at.id);
+    let after =
+        page.cursor.as_deref().map(|c| app.sealer.open(tenant, "api keys", c)).transpose()?.map(|(_, at)| at.id);
     let count = page.count == Some(true);
     let (mut items, total) = caller
         .run(move |store| {

@@ -214,7 +214,9 @@ pub enum Sort {
 
 impl EventFilter {
     fn filter(self) -> Result<Filter, Problem> {
-        for (name, value) in [("action", &self.action), ("target_type", &self.target_type), ("target_id", &self.target_id)] {
+        for (name, value) in
+            [("action", &self.action), ("target_type", &self.target_type), ("target_id", &self.target_id)]
+        {
             text(name, value.as_deref().unwrap_or_default(), 200)?;
         }
         let instant = |name: &str, value: Option<String>| match value {
@@ -250,11 +252,16 @@ pub async fn create_event(
 ) -> Result<Response, Problem> {
     new.check()?;
     let event = match headers.get("idempotency-key") {
-        None => caller.run(move |store| Box::pin(async move {
-            store.add_events(vec![new]).await?.pop().ok_or(Problem::Internal)
-        })).await?,
+        None => {
+            caller
+                .run(move |store| {
+                    Box::pin(async move { store.add_events(vec![new]).await?.pop().ok_or(Problem::Internal) })
+                })
+                .await?
+        }
         Some(key) => {
-            let key = key.to_str().map_err(|_| Problem::BadRequest("Idempotency-Key must be ASCII".into()))?.to_string();
+            let key =
+                key.to_str().map_err(|_| Problem::BadRequest("Idempotency-Key must be ASCII".into()))?.to_string();
             text("Idempotency-Key", &key, 200)?;
             once(&caller, key, new).await?
         }

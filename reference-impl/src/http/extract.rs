@@ -70,7 +70,8 @@ impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Ids<N> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(values) = Path::<Vec<String>>::from_request_parts(parts, state).await.map_err(|_| Problem::NotFound)?;
+        let Path(values) =
+            Path::<Vec<String>>::from_request_parts(parts, state).await.map_err(|_| Problem::NotFound)?;
         let ids: Option<Vec<Uuid>> = values.iter().map(|v| Uuid::try_parse(v).ok()).collect();
         ids.and_then(|ids| ids.try_into().ok()).map(Self).ok_or(Problem::NotFound)
     }

@@ -95,8 +95,9 @@ pub async fn create_member(
     if !new.email.contains('@') {
         return Err(Problem::Unprocessable("email must be an address".into()));
     }
-    let made = caller
-        .run(move |store| Box::pin(async move { store.add_member(&new.email, &new.display_name, new.role.word()).await }));
+    let made = caller.run(move |store| {
+        Box::pin(async move { store.add_member(&new.email, &new.display_name, new.role.word()).await })
+    });
     Ok((StatusCode::CREATED, Json(made.await?)))
 }
 

@@ -121,11 +121,7 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(events::search_events))
         .routes(routes!(events::get_event))
         .routes(routes!(annotations::create_annotation, annotations::list_annotations))
-        .routes(routes!(
-            annotations::get_annotation,
-            annotations::update_annotation,
-            annotations::delete_annotation
-        ))
+        .routes(routes!(annotations::get_annotation, annotations::update_annotation, annotations::delete_annotation))
         .routes(routes!(members::create_member, members::list_members))
         .routes(routes!(members::get_member, members::update_member, members::delete_member))
         .routes(routes!(api_keys::create_api_key, api_keys::list_api_keys))
@@ -170,7 +166,11 @@ impl Metrics {
     fn text(&self) -> String {
         let mut text = String::from("# TYPE audit_requests_total counter\n");
         for (index, count) in self.by_class.iter().enumerate() {
-            text.push_str(&format!("audit_requests_total{{class=\"{}xx\"}} {}\n", index + 1, count.load(Ordering::Relaxed)));
+            text.push_str(&format!(
+                "audit_requests_total{{class=\"{}xx\"}} {}\n",
+                index + 1,
+                count.load(Ordering::Relaxed)
+            ));
         }
         text
     }

@@ -15,7 +15,13 @@ impl AuditStore {
     ///
     /// # Errors
     /// [`Problem::NotFound`] without such an event.
-    pub async fn annotate(&mut self, event: Uuid, sight: &Sight, author: Uuid, body: &str) -> Result<Annotation, Problem> {
+    pub async fn annotate(
+        &mut self,
+        event: Uuid,
+        sight: &Sight,
+        author: Uuid,
+        body: &str,
+    ) -> Result<Annotation, Problem> {
         self.event(event, sight).await?;
         let tenant = self.tenant;
         let statement = format!(

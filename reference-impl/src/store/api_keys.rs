@@ -17,8 +17,9 @@ impl AuditStore {
     /// What the database fails with.
     pub async fn add_api_key(&mut self, name: &str, secret_hash: &[u8]) -> Result<ApiKey, Problem> {
         let tenant = self.tenant;
-        let statement =
-            format!("INSERT INTO api_keys (tenant_id, id, name, secret_hash) VALUES ($1, $2, $3, $4) RETURNING {COLUMNS}");
+        let statement = format!(
+            "INSERT INTO api_keys (tenant_id, id, name, secret_hash) VALUES ($1, $2, $3, $4) RETURNING {COLUMNS}"
+        );
         let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(Uuid::now_v7()).bind(name).bind(secret_hash);
         Ok(api_key(&row.fetch_one(self.connection()).await?))
     }

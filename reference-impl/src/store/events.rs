@@ -104,7 +104,14 @@ impl AuditStore {
         if let Some(after) = after {
             let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(after.at_us) * 1000);
             let at = at.map_err(|_| Problem::BadRequest("this cursor does not belong to this list".into()))?;
-            query.push(" AND (occurred_at, id)").push(sign).push("(").push_bind(at).push(", ").push_bind(after.id).push(")");
+            query
+                .push(" AND (occurred_at, id)")
+                .push(sign)
+                .push("(")
+                .push_bind(at)
+                .push(", ")
+                .push_bind(after.id)
+                .push(")");
         }
         query.push(format!(" ORDER BY occurred_at {order}, id {order} LIMIT ")).push_bind(limit + 1);
         let rows = query.build().fetch_all(self.connection()).await?;

@@ -17,7 +17,8 @@ impl AuditStore {
     /// What the database fails with.
     pub async fn is_member(&mut self, person: Uuid, role: &str) -> Result<bool, Problem> {
         let tenant = self.tenant;
-        let statement = format!("SELECT EXISTS (SELECT FROM memberships WHERE {} AND person_id = $2 AND role = $3)", own());
+        let statement =
+            format!("SELECT EXISTS (SELECT FROM memberships WHERE {} AND person_id = $2 AND role = $3)", own());
         let found = sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).bind(person).bind(role);
         Ok(found.fetch_one(self.connection()).await?)
     }

@@ -1,0 +1,37 @@
+//! The sound reference upholds everything, and nothing is left out.
+
+use partywall::exit_code::ExitCode;
+use partywall::oracle::Judge;
+use partywall::plan::Plan;
+use partywall::{history, requirement};
+use partywall_tests::{campaign, run};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reference_upholds_every_requirement_and_its_history_judges_the_same_offline() -> anyhow::Result<()> {
+    let (campaign, _reports) = campaign(11)?;
+    let ended = run(&campaign).await?;
+    ended.assert_upheld();
+
+    let plan: Plan = serde_json::from_str(&std::fs::read_to_string(ended.dir.join("plan.json"))?)?;
+    let mut judge = Judge::new(plan.into(), requirement::select(&[])?);
+    let (_, observations) = history::read(&ended.dir.join("history.ndjson.zst"))?;
+    for observation in observations {
+        judge.observe(&observation?);
+    }
+    let again = serde_json::to_string(&judge.conclude(None))?;
+    assert_eq!(again, serde_json::to_string(&ended.report.judgement)?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_selection_judges_only_what_it_names() -> anyhow::Result<()> {
+    let (mut campaign, _reports) = campaign(12)?;
+    campaign.only = vec!["pool/..".into()];
+    campaign.bounds.pool_sizes = vec![1];
+    campaign.bounds.cases_max = 0;
+    let ended = run(&campaign).await?;
+    assert_eq!(ended.exit, ExitCode::Upheld);
+    let judged: Vec<&str> = ended.report.judgement.requirements.iter().map(|r| r.requirement.as_str()).collect();
+    assert_eq!(judged, ["pool/hand-over", "pool/after-cancel"]);
+    Ok(())
+}

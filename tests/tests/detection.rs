@@ -1,0 +1,59 @@
+//! Each mutant of the reference is killed.
+
+use partywall::exit_code::ExitCode;
+use partywall::mutant;
+use partywall_tests::{campaign, run};
+
+async fn check(id: &str) -> anyhow::Result<()> {
+    let mutant = mutant::select(&[id.to_string()])?.remove(0);
+    let (mut campaign, _reports) = campaign(21)?;
+    campaign.bounds.cases_max = 6_000;
+    campaign.first_finding_only = true;
+    campaign.variant = mutant.variant();
+    let ended = run(&campaign).await?;
+    assert_eq!(ended.exit, ExitCode::Violated, "{id} survived: {}", mutant.sentence);
+    let finding = &ended.report.judgement.findings[0];
+    assert!(
+        finding.witness.iter().any(|w| w.part == "probe" && !w.shows.is_empty()),
+        "{id}: a finding needs its proof"
+    );
+    Ok(())
+}
+
+macro_rules! killed {
+    ($($name:ident: $id:literal;)+) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() -> anyhow::Result<()> {
+            check($id).await
+        })+
+
+        #[test]
+        fn no_mutant_is_left_out() -> anyhow::Result<()> {
+            let known: Vec<String> = mutant::catalogue()?.into_iter().map(|m| m.id).collect();
+            assert_eq!(known, [$($id),+]);
+            Ok(())
+        }
+    };
+}
+
+killed! {
+    row_security_that_is_off_is_seen: "rls-disabled";
+    serving_as_an_owner_who_is_not_forced_is_seen: "owner-no-force";
+    a_policy_that_lets_all_pass_is_seen: "using-true";
+    a_policy_that_opens_without_context_is_seen: "fail-open-no-context";
+    a_partition_without_row_security_is_seen: "new-partition-no-rls";
+    a_tenant_taken_from_the_query_is_seen: "tenant-from-query";
+    a_context_left_on_the_connection_is_seen: "session-set-not-local";
+    an_event_fetched_by_id_alone_is_seen: "idor-by-id";
+    a_total_over_all_tenants_is_seen: "count-unscoped";
+    a_cursor_that_carries_its_tenant_is_seen: "cursor-unbound";
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_defects_build_is_sound_while_no_defect_is_on() -> anyhow::Result<()> {
+    let (mut campaign, _reports) = campaign(22)?;
+    campaign.bounds.pool_sizes = vec![1];
+    campaign.variant.defects_build = true;
+    run(&campaign).await?.assert_upheld();
+    Ok(())
+}
