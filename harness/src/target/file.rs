@@ -1,0 +1,382 @@
+//! The target file: all that Partywall is told about a service. Data only; what it means is decided where it is used.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::cell::Relation;
+use crate::error::{Error, Result};
+
+/// A service under test.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetFile {
+    /// Its name, in reports.
+    pub name: String,
+    /// The OpenAPI document: a path on the service (`/openapi.json`) or a file beside this one.
+    pub openapi: String,
+    /// Where the service answers; needed only without `[launch]`.
+    #[serde(default)]
+    pub base_url: Option<String>,
+    /// How to start it. Without this block it runs already, at `base_url`.
+    #[serde(default)]
+    pub launch: Option<Launch>,
+    /// Its database.
+    #[serde(default)]
+    pub database: Option<Database>,
+    /// What is planted.
+    pub plant: Plant,
+    /// How a credential is had, by name.
+    #[serde(default)]
+    pub credential: BTreeMap<String, Credential>,
+    /// The application roles.
+    pub role: Vec<Role>,
+    /// What each operation of the document is about, and who may call it.
+    pub operation: Vec<Access>,
+}
+
+/// How the service is started. In `args` and `env`: `{address}` (host:port to listen on), `{port}`, `{pool_size}`,
+/// `{secret:N}` (N random bytes as hex, made once a run), `{database}` (administrator's URL), `{database:ROLE}`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Launch {
+    /// A program: a path, or a name looked for beside `partywall`, then on PATH, then built from `cargo_package`.
+    pub program: String,
+    /// The workspace package that has the program.
+    #[serde(default)]
+    pub cargo_package: Option<String>,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Its environment, besides PATH and locale; nothing else is handed on.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The path that answers 2xx once the service is ready.
+    pub health: String,
+    /// How long it may take to get ready, seconds.
+    #[serde(default = "default_wait_s")]
+    pub wait_s: u64,
+    /// The variant of the program that has deliberate defects, for mutants.
+    #[serde(default)]
+    pub defects: Option<DefectsBuild>,
+    /// True when `{pool_size}` sets the size of its connection pool: the run then visits sizes 1, 2 and more.
+    #[serde(default)]
+    pub pool_sizes: bool,
+}
+
+/// A build of the service with deliberate defects, chosen at run time.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DefectsBuild {
+    /// Its program, found or built as the plain one is.
+    pub program: String,
+    /// The cargo feature to build it with.
+    pub feature: String,
+    /// The variable that names the defects to switch on, separated by commas.
+    pub variable: String,
+}
+
+fn default_wait_s() -> u64 {
+    20
+}
+
+/// The service's database.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// An existing database; without it a database of a throw-away Postgres is made.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// The setting that holds the tenant context of a transaction.
+    #[serde(default)]
+    pub tenant_context: Option<String>,
+    /// Commands that make the schema, run once before planting; same placeholders as `[launch]`; the first word is a
+    /// program, `{program}` the launched one.
+    #[serde(default)]
+    pub setup: Vec<Vec<String>>,
+    /// Database roles that `{database:ROLE}` may name; each is given a random password.
+    #[serde(default)]
+    pub roles: Vec<String>,
+}
+
+/// What is planted in the database, by COPY, as a role that may bypass row security.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plant {
+    /// SQL run after the tables exist and before rows are planted; `{from}` and `{to}` are the planted period's dates.
+    #[serde(default)]
+    pub before_sql: Vec<String>,
+    /// A command run once rows are planted; same placeholders as `[launch]`.
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// The tables, parents first.
+    pub table: Vec<PlantTable>,
+}
+
+/// One table's planting.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlantTable {
+    /// The name by which the rest of this file speaks of it.
+    pub name: String,
+    /// The table in the database, when its name is another.
+    #[serde(default)]
+    pub table: Option<String>,
+    /// What one row stands for.
+    pub per: Per,
+    /// With `per = "principal"`: the application roles that get a row, in order.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// With `per = "row"`: the application roles whose principals act in turn; row 0 is the first one's.
+    #[serde(default)]
+    pub actors: Vec<String>,
+    /// Column to generator: `tenant` (its id), `principal` (the row's principal's id), `principal:ROLE`, `actor` (the
+    /// acting principal's id), `ref:TABLE` (the id of the same row there), `role`, `uuid`, `text`, `email`,
+    /// `timestamptz`, `inet`, `json`, `bytea`, `bigint`, `collide` (the same in every tenant), `password` (argon2id
+    /// hash), `secret_sha256`, `choice:a|b|c`, `value:TEXT`.
+    pub columns: BTreeMap<String, String>,
+}
+
+/// What one planted row stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// One a tenant.
+    Tenant,
+    /// One a principal of the named application roles.
+    Principal,
+    /// As many a tenant as the run asks for.
+    Row,
+}
+
+/// How a principal proves itself.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "kind")]
+pub enum Credential {
+    /// A request that answers with a token. In `body`: `{TABLE.COLUMN}` of the principal's planted row, `{password}`.
+    Login {
+        /// Path of the request, sent by POST.
+        path: String,
+        /// Its JSON body.
+        body: serde_json::Value,
+        /// JSON pointer to the token in the answer.
+        token: String,
+        /// The header that carries it, `Name: value with {token}`.
+        #[serde(default = "default_send")]
+        send: String,
+    },
+    /// A secret whose hash was planted (`secret_sha256`).
+    Secret {
+        /// What the secret starts with.
+        #[serde(default)]
+        prefix: String,
+        /// The header that carries it, `Name: value with {token}`.
+        #[serde(default = "default_send")]
+        send: String,
+    },
+}
+
+fn default_send() -> String {
+    "Authorization: Bearer {token}".into()
+}
+
+/// One application role.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// True when it belongs to no tenant: it operates the service.
+    #[serde(default)]
+    pub platform: bool,
+    /// The credential that proves it.
+    pub credential: String,
+    /// Planted columns (`TABLE.COLUMN`) of all tenants that a platform role may see.
+    #[serde(default)]
+    pub may_see: Vec<String>,
+    /// Tables of which it sees only the rows of the named role's principal.
+    #[serde(default)]
+    pub narrowed: BTreeMap<String, String>,
+}
+
+/// What an operation is about, and who may call it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// The document's `operationId`.
+    pub id: String,
+    /// The application roles that may call it; all others are to be refused.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// True when anyone may call it, with or without a credential.
+    #[serde(default)]
+    pub open: bool,
+    /// The planted table whose rows it shows, changes or makes.
+    #[serde(default)]
+    pub table: Option<String>,
+    /// Parameters that hold a planted value: name to `TABLE.COLUMN`.
+    #[serde(default)]
+    pub params: BTreeMap<String, String>,
+    /// The shape of its answer, when it lists rows.
+    #[serde(default)]
+    pub list: Option<ListShape>,
+    /// JSON pointer to the id of what it made.
+    #[serde(default)]
+    pub creates: Option<String>,
+    /// Its body where the document does not say enough; `{TABLE.COLUMN}` and `{password}` as in a credential,
+    /// `{captured:NAME}` from `prepare`, `{text}` and `{email}` a fresh canary.
+    #[serde(default)]
+    pub body: Option<serde_json::Value>,
+    /// Its body is lines of another operation's body (NDJSON).
+    #[serde(default)]
+    pub lines_of: Option<String>,
+    /// An operation called first, by the same principal, and what is taken from its answer: name to JSON pointer.
+    #[serde(default)]
+    pub prepare: Option<Prepare>,
+    /// Relations that mean something here; all of them when absent.
+    #[serde(default)]
+    pub relations: Option<Vec<Relation>>,
+}
+
+/// An operation that makes what another one needs.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prepare {
+    /// Its ID.
+    pub operation: String,
+    /// What to take: name to JSON pointer.
+    pub capture: BTreeMap<String, String>,
+}
+
+/// Where a list's parts are in its answer.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListShape {
+    /// JSON pointer to the array of rows.
+    pub items: String,
+    /// JSON pointer to the next cursor.
+    #[serde(default)]
+    pub next: Option<String>,
+    /// Query parameter that takes it.
+    #[serde(default)]
+    pub cursor: Option<String>,
+    /// Query parameter that bounds a page.
+    #[serde(default)]
+    pub limit: Option<String>,
+    /// JSON pointer to the total.
+    #[serde(default)]
+    pub total: Option<String>,
+    /// Query parameters that ask for the total.
+    #[serde(default)]
+    pub count: BTreeMap<String, String>,
+    /// True when it shows every row of the tenant without a parameter.
+    #[serde(default = "yes")]
+    pub complete: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The bundled reference's target file.
+pub const REFERENCE: &str = include_str!("../../../scenarios/targets/reference.toml");
+
+impl TargetFile {
+    /// Reads `path`, or the bundled reference's file when there is none.
+    ///
+    /// # Errors
+    /// Unreadable, not TOML, an unknown key, or a name that nothing in the file defines.
+    pub fn load(path: Option<&Path>) -> Result<Self> {
+        match path {
+            None => Self::parse(REFERENCE, "the bundled reference.toml"),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+                Self::parse(&text, &path.display().to_string())
+            }
+        }
+    }
+
+    /// Parses and checks `text`; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// As [`TargetFile::load`].
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        let file: Self = toml::from_str(text)
+            .map_err(|e| Error::Usage(format!("target file {origin}: {}", with_nearest(&e.to_string()))))?;
+        file.check().map_err(|e| Error::Usage(format!("target file {origin}: {e}")))?;
+        Ok(file)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.launch.is_none() && self.base_url.is_none() {
+            return Err("give either [launch] or base_url".into());
+        }
+        let roles: Vec<&str> = self.role.iter().map(|r| r.name.as_str()).collect();
+        let known = |what: &str, word: &str, words: &[&str]| {
+            if words.contains(&word) {
+                Ok(())
+            } else {
+                Err(crate::error::unknown(what, word, words.iter().copied()).to_string())
+            }
+        };
+        let credentials: Vec<&str> = self.credential.keys().map(String::as_str).collect();
+        let tables: Vec<&str> = self.plant.table.iter().map(|t| t.name.as_str()).collect();
+        let operations: Vec<&str> = self.operation.iter().map(|o| o.id.as_str()).collect();
+        for role in &self.role {
+            known("credential", &role.credential, &credentials)?;
+        }
+        for table in &self.plant.table {
+            for role in table.roles.iter().chain(&table.actors) {
+                known("application role", role, &roles)?;
+            }
+        }
+        for operation in &self.operation {
+            for role in &operation.allow {
+                known("application role", role, &roles)?;
+            }
+            if let Some(table) = &operation.table {
+                known("planted table", table, &tables)?;
+            }
+            for reference in operation.params.values() {
+                let (table, column) = reference.split_once('.').unwrap_or((reference, ""));
+                known("planted table", table, &tables)?;
+                let columns: Vec<&str> = self
+                    .plant
+                    .table
+                    .iter()
+                    .filter(|t| t.name == table)
+                    .flat_map(|t| t.columns.keys().map(String::as_str))
+                    .collect();
+                known(&format!("planted column of {table}"), column, &columns)?;
+            }
+            for id in operation.lines_of.iter().chain(operation.prepare.as_ref().map(|p| &p.operation)) {
+                known("operation", id, &operations)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The role of that name.
+    pub fn role(&self, name: &str) -> Option<&Role> {
+        self.role.iter().find(|role| role.name == name)
+    }
+
+    /// What the file says of an operation.
+    pub fn access(&self, operation: &str) -> Option<&Access> {
+        self.operation.iter().find(|access| access.id == operation)
+    }
+}
+
+/// serde lists the known keys; this adds the nearest one.
+fn with_nearest(message: &str) -> String {
+    let mut words = message.split('`').skip(1).step_by(2);
+    match (message.contains("unknown field"), words.next()) {
+        (true, Some(word)) => {
+            let nearest = words.max_by(|a, b| strsim::jaro_winkler(word, a).total_cmp(&strsim::jaro_winkler(word, b)));
+            nearest.map_or_else(|| message.into(), |n| format!("{message}\ndid you mean `{n}`?"))
+        }
+        _ => message.into(),
+    }
+}

@@ -1,0 +1,121 @@
+//! The target's front door: sends one request, reads one answer, bounded in time and size.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method};
+
+use crate::error::{Error, Result};
+use crate::history::Outcome;
+use crate::plan::Request;
+
+/// A request without an answer after this long is given up.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes of a body read; what is longer is cut there.
+const BODY_MAX: usize = 64 << 20;
+
+/// A client of its own: one keep-alive connection while requests come one at a time, no redirects, no proxy.
+///
+/// # Errors
+/// The TLS provider is missing: a defect of this build.
+pub fn client(timeout: Duration) -> Result<Client> {
+    // A second install is refused, and rightly: the first stands.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .pool_max_idle_per_host(1)
+        .timeout(timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("partywall/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| Error::Defect(format!("no HTTP client: {e}")))
+}
+
+/// An answer as it came.
+pub struct Raw {
+    /// The status code.
+    pub status: u16,
+    /// All headers.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A request line as it is sent: path and query, captured values filled in.
+pub fn url_of(request: &Request, fill: &dyn Fn(&str) -> String) -> String {
+    let mut url = encode_path(&fill(&request.path));
+    for (index, (name, value)) in request.query.iter().enumerate() {
+        url.push(if index == 0 { '?' } else { '&' });
+        url.push_str(&encode(name));
+        url.push('=');
+        url.push_str(&encode(&fill(value)));
+    }
+    url
+}
+
+/// Sends `request` and reads the whole answer.
+///
+/// # Errors
+/// The outcome that says why there is no answer.
+pub async fn exchange(
+    client: &Client,
+    base_url: &str,
+    request: &Request,
+    url: &str,
+    body: Option<String>,
+    credential: Option<&(String, String)>,
+) -> std::result::Result<Raw, Outcome> {
+    let failed = |e: reqwest::Error| {
+        if e.is_timeout() { Outcome::TimedOut } else { Outcome::Failed { why: without_url(e) } }
+    };
+    let method = Method::from_bytes(request.method.as_bytes()).unwrap_or(Method::GET);
+    let mut builder = client.request(method, format!("{base_url}{url}"));
+    for (name, value) in request.headers.iter().chain(credential) {
+        builder = builder.header(name, value);
+    }
+    if let (Some((content_type, _)), Some(body)) = (&request.body, body) {
+        builder = builder.header("content-type", content_type).body(body);
+    }
+    let mut answer = builder.send().await.map_err(failed)?;
+    let status = answer.status().as_u16();
+    let headers = answer
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let headers = headers.collect();
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > BODY_MAX {
+            break;
+        }
+    }
+    Ok(Raw { status, headers, body })
+}
+
+/// The transport's reason; URLs may hold what does not belong into a log.
+fn without_url(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(inner) = source {
+        text = inner.to_string();
+        source = inner.source();
+    }
+    text
+}
+
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+fn encode_path(path: &str) -> String {
+    path.split('/').map(encode).collect::<Vec<_>>().join("/")
+}

@@ -1,0 +1,10 @@
+//! The service under test: its file, its document, its process, its doors. Only this module, the wiretap and replay
+//! know HTTP or the Postgres protocol.
+
+pub mod copy;
+pub mod database;
+pub mod file;
+pub mod http;
+pub mod identity;
+pub mod launch;
+pub mod openapi;

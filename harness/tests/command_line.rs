@@ -1,0 +1,190 @@
+//! The `partywall` binary as a user meets it: bad input, interruption, and what is left behind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn partywall(args: &[&str], reports: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_partywall"));
+    command.args(args).env("PARTYWALL_REPORT_DIR", reports).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+#[track_caller]
+fn check(args: &[&str], code: i32, says: &[&str]) -> Output {
+    let reports = tempfile::tempdir().expect("a folder");
+    let output = partywall(args, reports.path()).output().expect("partywall runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+    for word in says {
+        assert!(text.contains(word), "{args:?} does not say `{word}`: {text}");
+    }
+    output
+}
+
+/// A target file in a folder of its own.
+fn target(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("target.toml");
+    std::fs::write(&path, text).expect("a file");
+    let path = path.display().to_string();
+    (folder, path)
+}
+
+const NO_OPERATION: &str = "role = []\noperation = []\n[plant]\ntable = []\n";
+
+#[test]
+fn slips_of_the_hand_name_the_nearest_right_word() {
+    check(&["certify", "--only", "read/by-ids"], 2, &["did you mean `read/by-id`"]);
+    check(&["certify", "--only", "raed/.."], 2, &["did you mean `read/..`"]);
+    check(&["certify", "--profile", "quik"], 2, &["did you mean `quick`"]);
+    check(&["certify", "--postgres", "instaled"], 2, &["did you mean `installed`"]);
+    check(&["certify", "--report", "htlm"], 2, &["did you mean `html`"]);
+    check(&["certify", "--tenants", "1"], 2, &["a wall has two sides"]);
+    check(&["explain", "pool/handover"], 2, &["did you mean `pool/hand-over`"]);
+    check(&["mutants", "--only", "using-tru"], 2, &["did you mean `using-true`"]);
+    let (_folder, path) =
+        target(&format!("name = \"x\"\nopenapi = \"d.json\"\nbase_ulr = \"http://127.0.0.1:1\"\n{NO_OPERATION}"));
+    check(&["certify", "--target", &path], 2, &["did you mean `base_url`", "target.toml"]);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    check(&["certify", "--target", "/nowhere/target.toml"], 2, &["/nowhere/target.toml"]);
+    check(&["judge", "/nowhere/history.ndjson.zst"], 2, &["/nowhere/plan.json"]);
+    let (folder, path) =
+        target(&format!("name = \"x\"\nopenapi = \"d.json\"\nbase_url = \"http://127.0.0.1:1\"\n{NO_OPERATION}"));
+    check(&["certify", "--target", &path], 2, &["d.json"]);
+    for (document, says) in [
+        ("{", "not JSON"),
+        ("{\"openapi\":\"2.0\"}", "version is 2.0"),
+        ("{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"t\",\"version\":\"1\"},\"paths\":{}}", "no operation"),
+    ] {
+        std::fs::write(folder.path().join("d.json"), document).expect("a file");
+        check(&["certify", "--target", &path], 2, &[says]);
+    }
+}
+
+#[test]
+fn a_report_folder_that_cannot_be_written_is_said_before_anything_runs() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let output = partywall(&["certify"], &file.path().join("below")).output().expect("partywall runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("--report-dir"), "{text}");
+}
+
+#[test]
+fn without_any_postgres_each_rung_says_why() {
+    let reports = tempfile::tempdir().expect("a folder");
+    let mut command = partywall(&["certify", "--postgres", "installed"], reports.path());
+    let output = command.env("PARTYWALL_PG_BIN", "/nowhere").output().expect("partywall runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains("installed: /nowhere has no initdb"), "{text}");
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_named_without_its_password() {
+    let output = check(&["certify", "--postgres", "postgres://nobody:hunter2@127.0.0.1:1/x"], 4, &["127.0.0.1"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter2"), "a password is shown");
+}
+
+#[test]
+fn a_target_that_never_gets_ready_or_ends_at_once_is_said_so() {
+    let launch = |program: &str, args: &str| {
+        target(&format!(
+            "name = \"x\"\nopenapi = \"/openapi.json\"\n{NO_OPERATION}[launch]\nprogram = \"{program}\"\nargs = [{args}]\nhealth = \"/\"\nwait_s = 1\n"
+        ))
+    };
+    let (_folder, path) = launch("/bin/sleep", "\"60\"");
+    check(&["certify", "--target", &path], 4, &["not ready within 1 s"]);
+    let (_folder, path) = launch("/bin/false", "");
+    check(&["certify", "--target", &path], 4, &["ended before it was ready"]);
+    let (_folder, path) = launch("/nowhere/program", "");
+    check(&["certify", "--target", &path], 2, &["/nowhere/program"]);
+}
+
+#[test]
+fn listings_are_json_on_request() {
+    for args in [&["list", "--format", "json"][..], &["mutants", "--list", "--format", "json"]] {
+        let output = check(args, 0, &[]);
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert!(value.as_array().is_some_and(|a| a.len() >= 10), "{args:?}");
+    }
+    let output = check(&["schema", "target"], 0, &[]);
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(schema.pointer("/properties/launch").is_some());
+}
+
+/// Children of `parent` that are Postgres servers, with their data folders.
+fn clusters(parent: u32) -> Vec<(i32, PathBuf)> {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let found = processes.filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let of: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let folder = line.split('\0').find(|word| word.contains("partywall-postgres-") && word.ends_with("/data"))?;
+        (of == parent).then(|| (pid, PathBuf::from(folder)))
+    });
+    found.collect()
+}
+
+fn wait_for<T>(what: &str, mut test: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(240);
+    loop {
+        if let Some(found) = test() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A long run, driven as far as its history, and its cluster.
+fn long_run(reports: &Path) -> (Child, i32, PathBuf) {
+    let args = ["certify", "--postgres", "installed", "--max-cases", "100000000"];
+    let mut child =
+        partywall(&args, reports).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("partywall runs");
+    wait_for("the history", || {
+        assert!(child.try_wait().expect("a child").is_none(), "the run ended by itself");
+        let runs = std::fs::read_dir(reports).ok()?.flatten().next()?;
+        runs.path().join("history.ndjson.zst").exists().then_some(())
+    });
+    let (pid, folder) = clusters(child.id()).pop().expect("a cluster");
+    (child, pid, folder)
+}
+
+#[test]
+fn an_interrupted_run_leaves_its_report_and_no_server() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let reports = tempfile::tempdir().expect("a folder");
+        let (mut child, postgres, folder) = long_run(reports.path());
+        kill(Pid::from_raw(child.id() as i32), signal).expect("a signal");
+        assert_eq!(child.wait().expect("a child").code(), Some(130), "{signal}");
+        gone(postgres, &folder);
+        let run = std::fs::read_dir(reports.path()).expect("runs").flatten().next().expect("a run").path();
+        let report = std::fs::read_to_string(run.join("report.json")).expect("a report");
+        let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+        assert_eq!(report.pointer("/run/interrupted"), Some(&serde_json::Value::Bool(true)));
+        assert!(run.join("report.html").exists() && run.join("junit.xml").exists() && run.join("summary.md").exists());
+    }
+}
+
+#[test]
+fn a_killed_run_leaves_no_server_either() {
+    let reports = tempfile::tempdir().expect("a folder");
+    let (mut child, postgres, folder) = long_run(reports.path());
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL).expect("a signal");
+    child.wait().expect("a child");
+    gone(postgres, &folder);
+}
+
+fn gone(pid: i32, folder: &Path) {
+    wait_for("the server's end", || kill(Pid::from_raw(pid), None).is_err().then_some(()));
+    wait_for("the folder's end", || (!folder.exists()).then_some(()));
+}
