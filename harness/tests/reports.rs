@@ -55,13 +55,14 @@ fn cells(operations: &[&str], roles: &[&str]) -> Vec<CellVerdict> {
 }
 
 fn requirement(id: &str, sentence: &str, verdict: Verdict) -> RequirementVerdict {
+    let applies = !matches!(verdict, Verdict::NotApplicable(_));
     RequirementVerdict {
         requirement: id.into(),
         sentence: sentence.into(),
         severity: Severity::Critical,
         verdict,
-        judged: 1204,
-        controls: 301,
+        judged: if applies { 1204 } else { 0 },
+        controls: if applies { 301 } else { 0 },
     }
 }
 
@@ -185,9 +186,15 @@ fn violated() -> Report {
         ..finding.clone()
     };
     second.witness.truncate(1);
-    second.witness[0].request = "POST /v1/events/search".into();
-    second.witness[0].request_body = Some("{\"limit\":50}".into());
-    second.witness[0].status = None;
+    let probe = &mut second.witness[0];
+    probe.observation = 240;
+    probe.actor = "admin of tenant 2".into();
+    probe.request = "POST /v1/events/search".into();
+    probe.request_body = Some("{\"limit\":50}".into());
+    probe.status = None;
+    probe.shows = vec!["rows 4, 5 and 6 of events are not in the list".into()];
+    probe.body_excerpt = None;
+    probe.curl = "curl -sS -X POST -d '{\"limit\":50}' \"$BASE_URL/v1/events/search\"".into();
     for verdict in &mut report.judgement.requirements[..2] {
         verdict.verdict = Verdict::Violated;
     }

@@ -118,9 +118,13 @@ fn witnessed(witness: &Witness) -> String {
     if !witness.shows.is_empty() {
         out += "\n";
     }
-    for body in [&witness.request_body, &witness.body_excerpt] {
+    let bodies = [
+        ("Request body", &witness.request_body),
+        ("Answer, an excerpt", &witness.body_excerpt),
+    ];
+    for (name, body) in bodies {
         if let Some(body) = body {
-            out += &fenced("text", &shortened(body, BODY_MAX));
+            out += &format!("{name}:\n\n{}", fenced("text", &shortened(body, BODY_MAX)));
         }
     }
     out + &fenced("sh", &witness.curl)

@@ -1,9 +1,10 @@
 //! The summary that the terminal shows last, as text.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::SEED_SENTENCE;
-use super::matrix::{Matrix, Square, Tally};
+use super::matrix::{Matrix, Row, Square, Tally};
 use super::text::{
     bytes, clean, count, duration, ended_early, grouped, headline, line, shortened, times,
 };
@@ -12,6 +13,9 @@ use crate::verdict::{Overall, Report, Verdict};
 
 /// Findings shown; the files have all.
 const FINDINGS_MAX: usize = 5;
+
+/// Reasons shown of inconclusive cells, the most frequent first.
+const REASONS_MAX: usize = 3;
 
 /// Columns that the matrix may take before its roles are shown by letters.
 const WIDTH: usize = 80;
@@ -47,7 +51,7 @@ pub(super) fn verdict_line(report: &Report) -> String {
     let judgement = &report.judgement;
     let said = headline(report.overall);
     let mut out = format!(
-        "{} {}: {}: {}; requirements: {}",
+        "{} {} {}: {}; requirements: {}",
         said.shape,
         said.word.to_uppercase(),
         line(&report.run.target),
@@ -84,7 +88,8 @@ pub fn summary(report: &Report, dir: &Path, color: bool) -> String {
         let more = count(findings.len() - FINDINGS_MAX, "more finding");
         parts.push(format!("{more}: see the report"));
     }
-    let open = not_upheld(report, paint);
+    let mut open = not_upheld(report, paint);
+    open.extend(reasons(&matrix, paint));
     if !open.is_empty() {
         parts.push(open.join("\n"));
     }
@@ -222,6 +227,26 @@ fn not_upheld(report: &Report, paint: Paint) -> Vec<String> {
             .iter()
             .map(|(why, names)| format!("{shape} {} not applicable: {why}", names.join(", "))),
     );
+    out
+}
+
+/// Why cells are inconclusive.
+fn reasons(matrix: &Matrix<'_>, paint: Paint) -> Vec<String> {
+    let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, why) in matrix.rows.iter().flat_map(Row::inconclusive) {
+        *known.entry(why).or_default() += 1;
+    }
+    let mut known: Vec<(&str, usize)> = known.into_iter().collect();
+    known.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+    let shape = paint.square(Square::Inconclusive, "?");
+    let told = known.iter().take(REASONS_MAX);
+    let mut out: Vec<String> = told
+        .map(|(why, number)| format!("{shape} {}: {}", count(*number, "cell"), line(why)))
+        .collect();
+    if known.len() > REASONS_MAX {
+        let more = count(known.len() - REASONS_MAX, "more reason");
+        out.push(format!("{shape} {more}: see the report"));
+    }
     out
 }
 
