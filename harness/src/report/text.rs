@@ -7,7 +7,7 @@ const REPLACEMENT: char = '\u{fffd}';
 
 /// `text` with every control and every direction mark made visible; lines and tabs stay.
 pub(super) fn clean(text: &str) -> String {
-    text.chars().map(harmless).collect()
+    text.replace("\r\n", "\n").chars().map(harmless).collect()
 }
 
 /// `text` cleaned and on one line.
