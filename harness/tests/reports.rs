@@ -8,22 +8,13 @@ use partywall::report::terminal::{Terminal, TerminalOptions, summary};
 use partywall::report::{Format, to_html, to_json, to_junit, to_markdown, write_all};
 use partywall::requirement::Severity;
 use partywall::verdict::{
-    CellState, CellVerdict, Counts, Judgement, PlanSummary, Report, RequirementVerdict, RunFacts,
-    Verdict,
+    CellState, CellVerdict, Counts, Judgement, PlanSummary, Report, RequirementVerdict, RunFacts, Verdict,
 };
 
 const ROLES: [&str; 3] = ["admin", "auditor", "nobody"];
 const OPERATIONS: [&str; 4] = ["list_events", "read_event", "append_event", "export_events"];
-const POOLS: [PoolState; 2] = [
-    PoolState {
-        pool_size: Some(1),
-        lanes: Lanes::One,
-    },
-    PoolState {
-        pool_size: Some(8),
-        lanes: Lanes::Many,
-    },
-];
+const POOLS: [PoolState; 2] =
+    [PoolState { pool_size: Some(1), lanes: Lanes::One }, PoolState { pool_size: Some(8), lanes: Lanes::Many }];
 
 fn cells(operations: &[&str], roles: &[&str]) -> Vec<CellVerdict> {
     let mut cells = Vec::new();
@@ -36,17 +27,8 @@ fn cells(operations: &[&str], roles: &[&str]) -> Vec<CellVerdict> {
                 }
                 for pool_state in POOLS {
                     let (operation, role) = (operation.to_string(), role.to_string());
-                    let cell = Cell {
-                        operation,
-                        role,
-                        relation,
-                        pool_state,
-                    };
-                    cells.push(CellVerdict {
-                        cell,
-                        state: CellState::Upheld,
-                        judged: 12,
-                    });
+                    let cell = Cell { operation, role, relation, pool_state };
+                    cells.push(CellVerdict { cell, state: CellState::Upheld, judged: 12 });
                 }
             }
         }
@@ -166,12 +148,7 @@ fn violated() -> Report {
                 200,
                 &["text canary of tenant 4, events.action, row 7, at byte 120"],
             ),
-            witness(
-                "control",
-                "auditor of tenant 4",
-                200,
-                &["the owner reads the same row"],
-            ),
+            witness("control", "auditor of tenant 4", 200, &["the owner reads the same row"]),
         ],
     };
     let mut second = Finding {
@@ -214,15 +191,11 @@ fn interrupted() -> Report {
     let mut report = upheld();
     for (at, cell) in report.judgement.cells.iter_mut().enumerate() {
         if cell.cell.operation == "export_events" {
-            let why = [
-                "interrupted before it was driven",
-                "the control was answered 503",
-            ];
+            let why = ["interrupted before it was driven", "the control was answered 503"];
             cell.state = CellState::Inconclusive(why[at % 2].into());
         }
     }
-    report.judgement.requirements[3].verdict =
-        Verdict::Inconclusive("no control succeeded after a handover".into());
+    report.judgement.requirements[3].verdict = Verdict::Inconclusive("no control succeeded after a handover".into());
     report.run.interrupted = true;
     report.run.stopped_because = Some("interrupted".into());
     report.overall = report.judgement.overall();
@@ -234,27 +207,13 @@ fn large() -> Report {
     let mut report = upheld();
     let operations: Vec<String> = (1..=30).map(|n| format!("operation_number_{n}")).collect();
     let operations: Vec<&str> = operations.iter().map(String::as_str).collect();
-    let roles = [
-        "owner",
-        "admin",
-        "auditor",
-        "writer",
-        "reader",
-        "exporter",
-        "retention",
-        "support",
-        "nobody",
-    ];
+    let roles = ["owner", "admin", "auditor", "writer", "reader", "exporter", "retention", "support", "nobody"];
     report.judgement.cells = cells(&operations, &roles);
     report
 }
 
 fn snapshot(format: &str, of: fn(&Report) -> String) {
-    for (name, report) in [
-        ("upheld", upheld()),
-        ("violated", violated()),
-        ("interrupted", interrupted()),
-    ] {
+    for (name, report) in [("upheld", upheld()), ("violated", violated()), ("interrupted", interrupted())] {
         insta::assert_snapshot!(format!("{format}_{name}"), of(&report));
     }
 }
@@ -282,11 +241,7 @@ fn html_is_as_it_was() {
         let (_, after) = rest.split_once(close).expect("the part ends");
         format!("{before}{open}…{close}{after}")
     };
-    for (name, report) in [
-        ("upheld", upheld()),
-        ("violated", violated()),
-        ("interrupted", interrupted()),
-    ] {
+    for (name, report) in [("upheld", upheld()), ("violated", violated()), ("interrupted", interrupted())] {
         let page = between(to_html(&report), "<style>", "</style>");
         let page = between(page, "<script>", "</script>");
         let page = between(page, "Content-Security-Policy\" content=\"", "\"");
@@ -296,15 +251,10 @@ fn html_is_as_it_was() {
 
 #[test]
 fn terminal_is_as_it_was() {
-    snapshot("terminal", |r| {
-        summary(r, Path::new("reports/20260102"), false)
-    });
+    snapshot("terminal", |r| summary(r, Path::new("reports/20260102"), false));
     let coloured = summary(&violated(), Path::new("reports/20260102"), true);
     insta::assert_snapshot!("terminal_colour", coloured.replace('\u{1b}', "␛"));
-    insta::assert_snapshot!(
-        "terminal_large",
-        summary(&large(), Path::new("reports/20260102"), false)
-    );
+    insta::assert_snapshot!("terminal_large", summary(&large(), Path::new("reports/20260102"), false));
 }
 
 /// Markup, fences, terminal escapes, marks that turn a line around, and what XML cannot hold.
@@ -345,9 +295,7 @@ fn hostile() -> Report {
 }
 
 fn assert_no_controls(text: &str) {
-    let wild = |c: &char| {
-        (c.is_control() && *c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{ffff}')
-    };
+    let wild = |c: &char| (c.is_control() && *c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{ffff}');
     assert_eq!(text.chars().find(wild), None);
 }
 
@@ -394,15 +342,9 @@ fn markdown_takes_no_harm() {
                 blocks += 1;
             }
             None => {
-                assert!(
-                    !row.contains("<script") && !row.contains("](") && !row.contains('`'),
-                    "{row}"
-                );
+                assert!(!row.contains("<script") && !row.contains("](") && !row.contains('`'), "{row}");
                 assert!(!row.contains("://") && !row.contains('@'), "{row}");
-                assert!(
-                    row.matches("</details>").count() <= 1 && !row.contains("</pre>"),
-                    "{row}"
-                );
+                assert!(row.matches("</details>").count() <= 1 && !row.contains("</pre>"), "{row}");
                 assert_ne!(row, "# heading");
                 if row.starts_with('|') {
                     assert!([3, 5, 6].contains(&row.matches('|').count()), "{row}");
@@ -435,12 +377,9 @@ fn a_clean_run_fits_a_screen() {
 
 #[test]
 fn formats_are_known_by_name() {
-    for (word, format) in [
-        ("html", Format::Html),
-        ("json", Format::Json),
-        ("junit", Format::Junit),
-        ("md", Format::Markdown),
-    ] {
+    for (word, format) in
+        [("html", Format::Html), ("json", Format::Json), ("junit", Format::Junit), ("md", Format::Markdown)]
+    {
         assert_eq!(word.parse::<Format>().expect(word), format);
     }
     let error = "htlm".parse::<Format>().expect_err("unknown");
@@ -454,15 +393,11 @@ fn files_are_whole_or_not_there() {
     for _ in 0..2 {
         let paths = write_all(&violated(), &formats, dir.path()).expect("written");
         let names: Vec<_> = paths.iter().filter_map(|p| p.file_name()).collect();
-        assert_eq!(
-            names,
-            ["report.html", "report.json", "junit.xml", "summary.md"]
-        );
+        assert_eq!(names, ["report.html", "report.json", "junit.xml", "summary.md"]);
     }
     let left = std::fs::read_dir(dir.path()).expect("the folder").count();
     assert_eq!(left, 4, "no temporary file stays");
-    let error =
-        write_all(&violated(), &formats, &dir.path().join("absent")).expect_err("no folder");
+    let error = write_all(&violated(), &formats, &dir.path().join("absent")).expect_err("no folder");
     assert!(error.to_string().starts_with("cannot write"), "{error}");
 }
 

@@ -115,19 +115,13 @@ fn detail<'r>(matrix: &Matrix<'r>, row: &Row<'r>) -> Detail<'r> {
         for pool_state in &pool_states {
             let spots = matrix.roles.iter().map(|role| {
                 let Some(cell) = row.find(role, relation, *pool_state) else {
-                    return Spot {
-                        square: Square::Absent,
-                        reason: None,
-                    };
+                    return Spot { square: Square::Absent, reason: None };
                 };
                 let reason = match &cell.state {
                     CellState::Inconclusive(why) => Some(number(&mut reasons, why)),
                     _ => None,
                 };
-                Spot {
-                    square: Square::of(&cell.state),
-                    reason,
-                }
+                Spot { square: Square::of(&cell.state), reason }
             });
             let spots: Vec<Spot> = spots.collect();
             if spots.iter().any(|s| s.square != Square::Absent) {
@@ -139,12 +133,7 @@ fn detail<'r>(matrix: &Matrix<'r>, row: &Row<'r>) -> Detail<'r> {
         }
     }
     let squares = row.cells.iter().map(|c| Square::of(&c.state));
-    Detail {
-        operation: row.operation,
-        tally: Tally::of(squares).words("not in plan"),
-        groups,
-        reasons,
-    }
+    Detail { operation: row.operation, tally: Tally::of(squares).words("not in plan"), groups, reasons }
 }
 
 /// The number of `why` among the reasons, from 1.
@@ -165,10 +154,9 @@ fn pools(report: &Report) -> Vec<Pool> {
         let squares = by_state.entry(cell.cell.pool_state).or_default();
         squares.push(Square::of(&cell.state));
     }
-    let pools = by_state.into_iter().map(|(state, squares)| Pool {
-        name: state.to_string(),
-        tally: Tally::of(squares.into_iter()),
-    });
+    let pools = by_state
+        .into_iter()
+        .map(|(state, squares)| Pool { name: state.to_string(), tally: Tally::of(squares.into_iter()) });
     pools.collect()
 }
 

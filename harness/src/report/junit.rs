@@ -19,13 +19,7 @@ pub fn to_junit(report: &Report) -> String {
     junit.set_time(Duration::from_millis(report.run.elapsed_ms));
     let mut suites: Vec<TestSuite> = Vec::new();
     for requirement in &report.judgement.requirements {
-        let family = line(
-            requirement
-                .requirement
-                .split('/')
-                .next()
-                .unwrap_or_default(),
-        );
+        let family = line(requirement.requirement.split('/').next().unwrap_or_default());
         let mut case = TestCase::new(line(&requirement.requirement), status(report, requirement));
         case.set_classname(format!("partywall.{family}"));
         case.set_system_out(format!(
@@ -34,9 +28,7 @@ pub fn to_junit(report: &Report) -> String {
             requirement.judged,
             requirement.controls
         ));
-        let at = suites
-            .iter()
-            .position(|suite| suite.name.as_str() == family);
+        let at = suites.iter().position(|suite| suite.name.as_str() == family);
         let at = at.unwrap_or_else(|| {
             suites.push(TestSuite::new(family));
             suites.len() - 1
@@ -56,20 +48,15 @@ fn status(report: &Report, requirement: &RequirementVerdict) -> TestCaseStatus {
     match &requirement.verdict {
         Verdict::Upheld => TestCaseStatus::success(),
         Verdict::Violated => {
-            let findings: Vec<&Finding> = report
-                .judgement
-                .findings
-                .iter()
-                .filter(|f| f.requirement == requirement.requirement)
-                .collect();
+            let findings: Vec<&Finding> =
+                report.judgement.findings.iter().filter(|f| f.requirement == requirement.requirement).collect();
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
             let (kind, message) = match findings.as_slice() {
                 [] => ("violated", line(&requirement.sentence)),
                 [only] => (only.oracle.word(), line(&only.sentence)),
-                [first, rest @ ..] => (
-                    first.oracle.word(),
-                    format!("{} (and {} more)", line(&first.sentence), rest.len()),
-                ),
+                [first, rest @ ..] => {
+                    (first.oracle.word(), format!("{} (and {} more)", line(&first.sentence), rest.len()))
+                }
             };
             let told: Vec<String> = findings.iter().map(|f| tell(f)).collect();
             status.set_type(kind).set_message(message);
@@ -101,9 +88,7 @@ fn tell(finding: &Finding) -> String {
         finding.found_after_requests
     )];
     for witness in &finding.witness {
-        let status = witness
-            .status
-            .map_or("no answer".into(), |s| format!("status {s}"));
+        let status = witness.status.map_or("no answer".into(), |s| format!("status {s}"));
         lines.push(format!(
             "{}: {} -> {status}, by {}, {}",
             line(&witness.part),
@@ -145,13 +130,7 @@ fn covered(row: &Row<'_>) -> TestCaseStatus {
     let mut status = inconclusive(format!("{} of {cells} inconclusive", open.len()));
     let lines = open.iter().map(|(verdict, why)| {
         let cell = &verdict.cell;
-        format!(
-            "{}, {} object, {}: {}",
-            line(&cell.role),
-            cell.relation.word(),
-            cell.pool_state,
-            line(why)
-        )
+        format!("{}, {} object, {}: {}", line(&cell.role), cell.relation.word(), cell.pool_state, line(why))
     });
     status.set_description(lines.collect::<Vec<_>>().join("\n"));
     status

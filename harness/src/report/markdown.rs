@@ -14,13 +14,7 @@ const BODY_MAX: usize = 2_000;
 
 /// `summary.md`. Text from outside is written as character references, so that it is neither Markdown nor HTML.
 pub fn to_markdown(report: &Report) -> String {
-    let parts = [
-        head(report),
-        findings(report),
-        matrix(report),
-        requirements(report),
-        again(report),
-    ];
+    let parts = [head(report), findings(report), matrix(report), requirements(report), again(report)];
     let mut out = parts.concat();
     out.truncate(out.trim_end().len());
     out.push('\n');
@@ -32,19 +26,13 @@ fn head(report: &Report) -> String {
     let counts = &judgement.counts;
     let said = headline(report.overall);
     let target = inert(&report.run.target);
-    let mut out = format!(
-        "# {} {}: {target}\n\n{}\n\n",
-        said.shape, said.word, said.lead
-    );
+    let mut out = format!("# {} {}: {target}\n\n{}\n\n", said.shape, said.word, said.lead);
     if let Some(early) = ended_early(report) {
         out += &format!("**{}**\n\n", inert(&early));
     }
     let rows = [
         ("findings", grouped(judgement.findings.len() as u64)),
-        (
-            "requirements",
-            Tally::requirements(judgement).words("not applicable"),
-        ),
+        ("requirements", Tally::requirements(judgement).words("not applicable")),
         ("cells", Tally::cells(judgement).words("not in plan")),
         (
             "requests",
@@ -102,9 +90,7 @@ fn one(finding: &Finding) -> String {
 }
 
 fn witnessed(witness: &Witness) -> String {
-    let status = witness
-        .status
-        .map_or("no answer".into(), |s| format!("status {s}"));
+    let status = witness.status.map_or("no answer".into(), |s| format!("status {s}"));
     let mut out = format!(
         "**{}**: <code>{}</code>, {status}, by {}, {}\n\n",
         inert(&witness.part),
@@ -118,10 +104,7 @@ fn witnessed(witness: &Witness) -> String {
     if !witness.shows.is_empty() {
         out += "\n";
     }
-    let bodies = [
-        ("Request body", &witness.request_body),
-        ("Answer, an excerpt", &witness.body_excerpt),
-    ];
+    let bodies = [("Request body", &witness.request_body), ("Answer, an excerpt", &witness.body_excerpt)];
     for (name, body) in bodies {
         if let Some(body) = body {
             out += &format!("{name}:\n\n{}", fenced("text", &shortened(body, BODY_MAX)));
@@ -136,26 +119,19 @@ fn matrix(report: &Report) -> String {
         return String::new();
     }
     let roles: Vec<String> = matrix.roles.iter().map(|r| inert(r)).collect();
-    let mut out = format!(
-        "## Operations × application roles\n\n| operation | {} |\n",
-        roles.join(" | ")
-    );
+    let mut out = format!("## Operations × application roles\n\n| operation | {} |\n", roles.join(" | "));
     out += &format!("|---|{}\n", ":-:|".repeat(roles.len()));
     for row in &matrix.rows {
         let squares: Vec<String> = row.squares.iter().map(|s| s.shape().into()).collect();
         out += &format!("| {} | {} |\n", inert(row.operation), squares.join(" | "));
     }
     let legend = Square::ALL.map(|s| format!("{} {}", s.shape(), s.word()));
-    out + &format!(
-        "\n{}; the worst of relations and pool states.\n\n",
-        legend.join(", ")
-    )
+    out + &format!("\n{}; the worst of relations and pool states.\n\n", legend.join(", "))
 }
 
 fn requirements(report: &Report) -> String {
-    let mut out = String::from(
-        "## Requirements\n\n| requirement | verdict | why | judged | controls |\n|---|---|---|--:|--:|\n",
-    );
+    let mut out =
+        String::from("## Requirements\n\n| requirement | verdict | why | judged | controls |\n|---|---|---|--:|--:|\n");
     for requirement in &report.judgement.requirements {
         let why = match &requirement.verdict {
             Verdict::Inconclusive(why) | Verdict::NotApplicable(why) => inert(why),
@@ -193,8 +169,9 @@ fn inert(text: &str) -> String {
     let mut before = ' ';
     for c in text.chars() {
         match c {
-            '&' | '<' | '>' | '"' | '|' | '`' | '*' | '[' | ']' | '\\' | '~' | '#' | '@' | '!'
-            | '$' | '{' | '}' => out += &format!("&#{};", u32::from(c)),
+            '&' | '<' | '>' | '"' | '|' | '`' | '*' | '[' | ']' | '\\' | '~' | '#' | '@' | '!' | '$' | '{' | '}' => {
+                out += &format!("&#{};", u32::from(c))
+            }
             // Between letters an underline is only that.
             '_' if !before.is_alphanumeric() => out += "&#95;",
             // Links that Markdown would make by itself.

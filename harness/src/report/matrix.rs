@@ -18,12 +18,7 @@ pub(super) enum Square {
 
 impl Square {
     /// What a legend lists.
-    pub const ALL: [Self; 4] = [
-        Self::Upheld,
-        Self::Violated,
-        Self::Inconclusive,
-        Self::Absent,
-    ];
+    pub const ALL: [Self; 4] = [Self::Upheld, Self::Violated, Self::Inconclusive, Self::Absent];
 
     /// The square of one cell.
     pub fn of(state: &CellState) -> Self {
@@ -92,23 +87,14 @@ impl<'r> Matrix<'r> {
             if !roles.contains(&cell.cell.role.as_str()) {
                 roles.push(&cell.cell.role);
             }
-            let known = rows
-                .iter_mut()
-                .find(|row| row.operation == cell.cell.operation);
+            let known = rows.iter_mut().find(|row| row.operation == cell.cell.operation);
             match known {
                 Some(row) => row.cells.push(cell),
-                None => rows.push(Row {
-                    operation: &cell.cell.operation,
-                    squares: Vec::new(),
-                    cells: vec![cell],
-                }),
+                None => rows.push(Row { operation: &cell.cell.operation, squares: Vec::new(), cells: vec![cell] }),
             }
         }
         for row in &mut rows {
-            row.squares = roles
-                .iter()
-                .map(|role| worst(row.cells.iter().filter(|c| c.cell.role == *role)))
-                .collect();
+            row.squares = roles.iter().map(|role| worst(row.cells.iter().filter(|c| c.cell.role == *role))).collect();
         }
         Self { roles, rows }
     }
@@ -116,15 +102,11 @@ impl<'r> Matrix<'r> {
 
 impl<'r> Row<'r> {
     /// The cells of one role, relation and pool state; the plan has at most one.
-    pub fn find(
-        &self,
-        role: &str,
-        relation: Relation,
-        pool_state: PoolState,
-    ) -> Option<&'r CellVerdict> {
-        let here = self.cells.iter().filter(|c| {
-            c.cell.role == role && c.cell.relation == relation && c.cell.pool_state == pool_state
-        });
+    pub fn find(&self, role: &str, relation: Relation, pool_state: PoolState) -> Option<&'r CellVerdict> {
+        let here = self
+            .cells
+            .iter()
+            .filter(|c| c.cell.role == role && c.cell.relation == relation && c.cell.pool_state == pool_state);
         here.max_by_key(|c| Square::of(&c.state)).copied()
     }
 
@@ -190,9 +172,8 @@ impl Tally {
             (self.absent, absent),
         ];
         let said = parts.iter().filter(|(number, _)| *number > 0);
-        let said: Vec<String> = said
-            .map(|(number, word)| format!("{} {word}", super::text::grouped(*number as u64)))
-            .collect();
+        let said: Vec<String> =
+            said.map(|(number, word)| format!("{} {word}", super::text::grouped(*number as u64))).collect();
         match said.is_empty() {
             true => "none".into(),
             false => said.join(", "),

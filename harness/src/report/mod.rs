@@ -22,8 +22,7 @@ use crate::error::{Error, Result, unknown};
 use crate::verdict::Report;
 
 /// The sentence that stands wherever a seed is shown.
-pub const SEED_SENTENCE: &str =
-    "The seed reproduces the plan, never the interleaving against a live Postgres.";
+pub const SEED_SENTENCE: &str = "The seed reproduces the plan, never the interleaving against a live Postgres.";
 
 /// A report's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +68,7 @@ impl FromStr for Format {
             "json" => Ok(Self::Json),
             "junit" => Ok(Self::Junit),
             "md" => Ok(Self::Markdown),
-            other => Err(unknown(
-                "report format",
-                other,
-                ["html", "json", "junit", "md"],
-            )),
+            other => Err(unknown("report format", other, ["html", "json", "junit", "md"])),
         }
     }
 }

@@ -5,9 +5,7 @@ use std::path::Path;
 
 use super::SEED_SENTENCE;
 use super::matrix::{Matrix, Row, Square, Tally};
-use super::text::{
-    bytes, clean, count, duration, ended_early, grouped, headline, line, shortened, times,
-};
+use super::text::{bytes, clean, count, duration, ended_early, grouped, headline, line, shortened, times};
 use crate::finding::Finding;
 use crate::verdict::{Overall, Report, Verdict};
 
@@ -106,11 +104,7 @@ pub fn summary(report: &Report, dir: &Path, color: bool) -> String {
 }
 
 fn drawn(matrix: &Matrix<'_>, paint: Paint) -> String {
-    let operations: Vec<String> = matrix
-        .rows
-        .iter()
-        .map(|r| fit(&line(r.operation)))
-        .collect();
+    let operations: Vec<String> = matrix.rows.iter().map(|r| fit(&line(r.operation))).collect();
     let widest = operations.iter().map(|o| o.chars().count()).max();
     let widest = widest.unwrap_or(0);
     let names: Vec<String> = matrix.roles.iter().map(|r| line(r)).collect();
@@ -122,11 +116,7 @@ fn drawn(matrix: &Matrix<'_>, paint: Paint) -> String {
     };
     let mut out = Vec::new();
     if !by_name {
-        let key: Vec<String> = heads
-            .iter()
-            .zip(&names)
-            .map(|(h, n)| format!("{h} {n}"))
-            .collect();
+        let key: Vec<String> = heads.iter().zip(&names).map(|(h, n)| format!("{h} {n}")).collect();
         out.push(format!("application roles: {}", key.join(", ")));
     }
     out.push(format!("{:widest$}  {}", "", heads.join("  ")));
@@ -140,19 +130,14 @@ fn drawn(matrix: &Matrix<'_>, paint: Paint) -> String {
         }
         out.push(text);
     }
-    let legend =
-        Square::ALL.map(|s| format!("{} {}", paint.square(s, &s.shape().to_string()), s.word()));
+    let legend = Square::ALL.map(|s| format!("{} {}", paint.square(s, &s.shape().to_string()), s.word()));
     out.push(legend.join("  "));
     out.join("\n")
 }
 
 fn fit(operation: &str) -> String {
     match operation.char_indices().nth(OPERATION_MAX) {
-        Some(_) => operation
-            .chars()
-            .take(OPERATION_MAX - 1)
-            .chain(['…'])
-            .collect(),
+        Some(_) => operation.chars().take(OPERATION_MAX - 1).chain(['…']).collect(),
         None => operation.into(),
     }
 }
@@ -160,40 +145,20 @@ fn fit(operation: &str) -> String {
 fn tell(finding: &Finding, paint: Paint) -> String {
     let id = line(&finding.id);
     let mut out = vec![
-        format!(
-            "{} {}",
-            paint.square(Square::Violated, &format!("✗ {id}")),
-            line(&finding.sentence)
-        ),
-        format!(
-            "    {}, seen {} by {}",
-            line(&finding.requirement),
-            times(finding.occurrences),
-            finding.oracle.word()
-        ),
+        format!("{} {}", paint.square(Square::Violated, &format!("✗ {id}")), line(&finding.sentence)),
+        format!("    {}, seen {} by {}", line(&finding.requirement), times(finding.occurrences), finding.oracle.word()),
     ];
     let probe = finding.witness.iter().find(|w| w.part == "probe");
     if let Some(probe) = probe.or(finding.witness.first()) {
-        let status = probe
-            .status
-            .map_or("no answer".into(), |s| format!("status {s}"));
+        let status = probe.status.map_or("no answer".into(), |s| format!("status {s}"));
         out.push(format!(
             "    {} → {status}, by {}, {}",
             line(&probe.request),
             line(&probe.actor),
             line(&probe.pool_state)
         ));
-        out.extend(
-            probe
-                .shows
-                .iter()
-                .take(3)
-                .map(|s| format!("    shows {}", shortened(&line(s), 300))),
-        );
-        out.push(format!(
-            "    {}",
-            clean(&probe.curl).replace('\n', "\n    ")
-        ));
+        out.extend(probe.shows.iter().take(3).map(|s| format!("    shows {}", shortened(&line(s), 300))));
+        out.push(format!("    {}", clean(&probe.curl).replace('\n', "\n    ")));
     }
     out.join("\n")
 }
@@ -208,9 +173,7 @@ fn not_upheld(report: &Report, paint: Paint) -> Vec<String> {
         let name = line(&requirement.requirement);
         match &requirement.verdict {
             Verdict::Upheld => {}
-            Verdict::Violated => {
-                out.push(format!("{shape} {name}: {}", line(&requirement.sentence)))
-            }
+            Verdict::Violated => out.push(format!("{shape} {name}: {}", line(&requirement.sentence))),
             Verdict::Inconclusive(why) => out.push(format!("{shape} {name}: {}", line(why))),
             Verdict::NotApplicable(why) => {
                 let why = line(why);
@@ -222,11 +185,7 @@ fn not_upheld(report: &Report, paint: Paint) -> Vec<String> {
         }
     }
     let shape = paint.square(Square::Absent, "·");
-    out.extend(
-        apart
-            .iter()
-            .map(|(why, names)| format!("{shape} {} not applicable: {why}", names.join(", "))),
-    );
+    out.extend(apart.iter().map(|(why, names)| format!("{shape} {} not applicable: {why}", names.join(", "))));
     out
 }
 
@@ -240,9 +199,8 @@ fn reasons(matrix: &Matrix<'_>, paint: Paint) -> Vec<String> {
     known.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
     let shape = paint.square(Square::Inconclusive, "?");
     let told = known.iter().take(REASONS_MAX);
-    let mut out: Vec<String> = told
-        .map(|(why, number)| format!("{shape} {}: {}", count(*number, "cell"), line(why)))
-        .collect();
+    let mut out: Vec<String> =
+        told.map(|(why, number)| format!("{shape} {}: {}", count(*number, "cell"), line(why))).collect();
     if known.len() > REASONS_MAX {
         let more = count(known.len() - REASONS_MAX, "more reason");
         out.push(format!("{shape} {more}: see the report"));

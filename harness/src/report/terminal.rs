@@ -38,12 +38,7 @@ impl Terminal {
     /// A terminal.
     pub fn new(options: TerminalOptions) -> Self {
         let drawn = !options.quiet && std::io::stderr().is_terminal();
-        Self {
-            options,
-            bar: drawn.then(bar),
-            began: Instant::now(),
-            said: Mutex::new(None),
-        }
+        Self { options, bar: drawn.then(bar), began: Instant::now(), said: Mutex::new(None) }
     }
 
     /// Shows one event.
@@ -59,11 +54,7 @@ impl Terminal {
             Event::Note(text) => self.say(&format!("note: {}", line(&text))),
             Event::Planned(text) => self.say(&format!("plan: {}", line(&text))),
             Event::Found(text) => self.say(&format!("✗ {}", line(&text))),
-            Event::Progress {
-                done,
-                planned,
-                findings,
-            } => self.progress(done, planned, findings),
+            Event::Progress { done, planned, findings } => self.progress(done, planned, findings),
         }
     }
 

@@ -124,9 +124,9 @@ pub(super) fn headline(overall: Overall) -> Headline {
 pub(super) fn ended_early(report: &Report) -> Option<String> {
     let why = report.run.stopped_because.as_deref().map(line);
     match (report.run.interrupted, why) {
-        (true, Some(why)) if why != "interrupted" => Some(format!(
-            "The run was interrupted; this is what it knew: {why}"
-        )),
+        (true, Some(why)) if why != "interrupted" => {
+            Some(format!("The run was interrupted; this is what it knew: {why}"))
+        }
         (true, _) => Some("The run was interrupted; this is what it knew.".into()),
         (false, Some(why)) => Some(format!("The run stopped early: {why}")),
         (false, None) => None,
