@@ -30,7 +30,8 @@ pub struct Terminal {
     options: TerminalOptions,
     /// None where standard error is no terminal.
     bar: Option<ProgressBar>,
-    began: Instant,
+    /// When the stage began: a rate is a stage's, not the run's.
+    began: Mutex<Instant>,
     said: Mutex<Option<Instant>>,
 }
 
@@ -38,7 +39,7 @@ impl Terminal {
     /// A terminal.
     pub fn new(options: TerminalOptions) -> Self {
         let drawn = !options.quiet && std::io::stderr().is_terminal();
-        Self { options, bar: drawn.then(bar), began: Instant::now(), said: Mutex::new(None) }
+        Self { options, bar: drawn.then(bar), began: Mutex::new(Instant::now()), said: Mutex::new(None) }
     }
 
     /// Shows one event.
@@ -47,10 +48,7 @@ impl Terminal {
             return;
         }
         match event {
-            Event::Stage(stage) => match &self.bar {
-                Some(bar) => bar.set_prefix(stage),
-                None => self.say(stage),
-            },
+            Event::Stage(stage) => self.stage(stage),
             Event::Note(text) => self.say(&format!("note: {}", line(&text))),
             Event::Planned(text) => self.say(&format!("plan: {}", line(&text))),
             Event::Found(text) => self.say(&format!("✗ {}", line(&text))),
@@ -71,6 +69,17 @@ impl Terminal {
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
 
+    fn stage(&self, stage: &'static str) {
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        match &self.bar {
+            Some(bar) => {
+                bar.reset_elapsed();
+                bar.set_prefix(stage);
+            }
+            None => self.say(stage),
+        }
+    }
+
     fn progress(&self, done: u64, planned: u64, findings: u64) {
         let found = count(usize::try_from(findings).unwrap_or(usize::MAX), "finding");
         match &self.bar {
@@ -80,7 +89,8 @@ impl Terminal {
                 bar.set_message(found);
             }
             None if self.is_due() => {
-                let rate = done as f64 / self.began.elapsed().as_secs_f64().max(0.001);
+                let began = *self.began.lock().unwrap_or_else(PoisonError::into_inner);
+                let rate = done as f64 / began.elapsed().as_secs_f64().max(0.001);
                 self.say(&format!("{done}/{planned} requests, {rate:.0}/s, {found}"));
             }
             None => {}
