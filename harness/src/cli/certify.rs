@@ -36,7 +36,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::Upheld);
     }
     if args.run.format == "json" {
-        println!("{}", report::to_json(&ended.report)?);
+        print!("{}", report::to_json(&ended.report));
     } else {
         terminal.finish(&ended.report, &ended.dir);
     }

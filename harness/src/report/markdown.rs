@@ -1,109 +1,193 @@
 //! `summary.md`: what a CI step shows.
 
-use std::fmt::Write;
-
 use super::SEED_SENTENCE;
-use super::matrix::Matrix;
-use crate::verdict::{CellState, Overall, Report, Verdict};
+use super::matrix::{Matrix, Square, Tally};
+use super::text::{clean, count, duration, ended_early, grouped, headline, line, shortened, times};
+use crate::finding::{Finding, Witness};
+use crate::verdict::{Report, Verdict};
 
-/// `summary.md`.
+/// Findings told in full: CI services cut a summary that grows past a mebibyte.
+const FINDINGS_MAX: usize = 25;
+
+/// Characters kept of a body, for the same reason.
+const BODY_MAX: usize = 2_000;
+
+/// `summary.md`. Text from outside is written as character references, so that it is neither Markdown nor HTML.
 pub fn to_markdown(report: &Report) -> String {
-    let judgement = &report.judgement;
-    let mut out = String::new();
-    let verdict = match report.overall {
-        Overall::Upheld => "● Upheld",
-        Overall::Violated => "✗ Violated",
-        Overall::Inconclusive => "? Inconclusive",
-    };
-    let upheld = judgement.cells.iter().filter(|c| c.state == CellState::Upheld).count();
-    let counts = &judgement.counts;
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "# {verdict}: {}\n", inert(&report.run.target));
-    if let Some(why) = &report.run.stopped_because {
-        let _ = writeln!(out, "**The run stopped early:** {}\n", inert(why));
-    }
-    let _ = writeln!(
-        out,
-        "{} requests, {} judged, {} unusable; {} findings; {upheld} of {} cells upheld. Seed {}. {SEED_SENTENCE}\n",
-        counts.attempted,
-        counts.judged,
-        counts.unusable,
-        judgement.findings.len(),
-        judgement.cells.len(),
-        report.plan.seed
-    );
-    for finding in &judgement.findings {
-        let _ = writeln!(
-            out,
-            "<details><summary><b>{}</b> {} ({}, {}, {} times)</summary>\n",
-            finding.id,
-            inert(&finding.sentence),
-            inert(&finding.requirement),
-            finding.oracle.word(),
-            finding.occurrences
-        );
-        for witness in &finding.witness {
-            let _ =
-                writeln!(out, "**{}**, {}: {}\n", inert(&witness.part), inert(&witness.actor), inert(&witness.request));
-            for shown in &witness.shows {
-                let _ = writeln!(out, "- {}", inert(shown));
-            }
-            let _ = writeln!(out, "\n{}\n", fenced(&witness.curl));
-        }
-        let _ = writeln!(out, "</details>\n");
-    }
-    let matrix = Matrix::of(judgement);
-    let _ = writeln!(out, "| operation | {} |", matrix.roles.iter().map(|r| inert(r)).collect::<Vec<_>>().join(" | "));
-    let _ = writeln!(out, "|---|{}", ":-:|".repeat(matrix.roles.len()));
-    for row in &matrix.rows {
-        let squares: Vec<String> = row.squares.iter().map(|s| s.shape().to_string()).collect();
-        let _ = writeln!(out, "| {} | {} |", inert(row.operation), squares.join(" | "));
-    }
-    let _ = writeln!(
-        out,
-        "\n● upheld  ✗ violated  ? inconclusive  · not in the plan\n\n| requirement | verdict | judged | controls |\n|---|---|--:|--:|"
-    );
-    for requirement in &judgement.requirements {
-        let why = match &requirement.verdict {
-            Verdict::Inconclusive(why) | Verdict::NotApplicable(why) => format!(": {}", inert(why)),
-            _ => String::new(),
-        };
-        let _ = writeln!(
-            out,
-            "| {} | {}{why} | {} | {} |",
-            inert(&requirement.requirement),
-            requirement.verdict.word(),
-            requirement.judged,
-            requirement.controls
-        );
-    }
-    let _ = writeln!(out, "\nThe same plan again:\n\n{}", fenced(&report.run.reproduce));
+    let parts = [head(report), findings(report), matrix(report), requirements(report), again(report)];
+    let mut out = parts.concat();
+    out.truncate(out.trim_end().len());
+    out.push('\n');
     out
 }
 
-/// Text that neither Markdown nor HTML takes for its own.
+fn head(report: &Report) -> String {
+    let judgement = &report.judgement;
+    let counts = &judgement.counts;
+    let said = headline(report.overall);
+    let target = inert(&report.run.target);
+    let mut out = format!("# {} {}: {target}\n\n{}\n\n", said.shape, said.word, said.lead);
+    if let Some(early) = ended_early(report) {
+        out += &format!("**{}**\n\n", inert(&early));
+    }
+    let rows = [
+        ("findings", grouped(judgement.findings.len() as u64)),
+        ("requirements", Tally::requirements(judgement).words("not applicable")),
+        ("cells", Tally::cells(judgement).words("not in plan")),
+        (
+            "requests",
+            format!(
+                "{} sent, {} judged, {} unusable",
+                grouped(counts.attempted),
+                grouped(counts.judged),
+                grouped(counts.unusable)
+            ),
+        ),
+        ("canary sightings", grouped(counts.sightings)),
+        ("time", duration(report.run.elapsed_ms)),
+    ];
+    out += "| | |\n|---|---|\n";
+    for (name, value) in rows {
+        out += &format!("| {name} | {value} |\n");
+    }
+    out + "\n"
+}
+
+fn findings(report: &Report) -> String {
+    let all = &report.judgement.findings;
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut out = String::from("## Findings\n\n");
+    for finding in all.iter().take(FINDINGS_MAX) {
+        out += &one(finding);
+    }
+    if all.len() > FINDINGS_MAX {
+        let more = count(all.len() - FINDINGS_MAX, "more finding");
+        out += &format!("And {more}, in the full report.\n\n");
+    }
+    out
+}
+
+fn one(finding: &Finding) -> String {
+    let mut out = format!(
+        "<details><summary>✗ <b>{}</b> {}</summary>\n\n<code>{}</code>, seen {} by <code>{}</code>; observer {}",
+        inert(&finding.id),
+        inert(&finding.sentence),
+        inert(&finding.requirement),
+        times(finding.occurrences),
+        finding.oracle.word(),
+        inert(&finding.observer),
+    );
+    if let Some(owner) = &finding.owner {
+        out += &format!(", owner {}", inert(owner));
+    }
+    out += ".\n\n";
+    for witness in &finding.witness {
+        out += &witnessed(witness);
+    }
+    out + "</details>\n\n"
+}
+
+fn witnessed(witness: &Witness) -> String {
+    let status = witness.status.map_or("no answer".into(), |s| format!("status {s}"));
+    let mut out = format!(
+        "**{}**: <code>{}</code>, {status}, by {}, {}\n\n",
+        inert(&witness.part),
+        inert(&witness.request),
+        inert(&witness.actor),
+        inert(&witness.pool_state)
+    );
+    for shown in &witness.shows {
+        out += &format!("- shows {}\n", inert(shown));
+    }
+    if !witness.shows.is_empty() {
+        out += "\n";
+    }
+    let bodies = [("Request body", &witness.request_body), ("Answer, an excerpt", &witness.body_excerpt)];
+    for (name, body) in bodies {
+        if let Some(body) = body {
+            out += &format!("{name}:\n\n{}", fenced("text", &shortened(body, BODY_MAX)));
+        }
+    }
+    out + &fenced("sh", &witness.curl)
+}
+
+fn matrix(report: &Report) -> String {
+    let matrix = Matrix::of(&report.judgement);
+    if matrix.rows.is_empty() {
+        return String::new();
+    }
+    let roles: Vec<String> = matrix.roles.iter().map(|r| inert(r)).collect();
+    let mut out = format!("## Operations × application roles\n\n| operation | {} |\n", roles.join(" | "));
+    out += &format!("|---|{}\n", ":-:|".repeat(roles.len()));
+    for row in &matrix.rows {
+        let squares: Vec<String> = row.squares.iter().map(|s| s.shape().into()).collect();
+        out += &format!("| {} | {} |\n", inert(row.operation), squares.join(" | "));
+    }
+    let legend = Square::ALL.map(|s| format!("{} {}", s.shape(), s.word()));
+    out + &format!("\n{}; the worst of relations and pool states.\n\n", legend.join(", "))
+}
+
+fn requirements(report: &Report) -> String {
+    let mut out =
+        String::from("## Requirements\n\n| requirement | verdict | why | judged | controls |\n|---|---|---|--:|--:|\n");
+    for requirement in &report.judgement.requirements {
+        let why = match &requirement.verdict {
+            Verdict::Inconclusive(why) | Verdict::NotApplicable(why) => inert(why),
+            Verdict::Violated => inert(&requirement.sentence),
+            Verdict::Upheld => String::new(),
+        };
+        out += &format!(
+            "| {} | {} {} | {why} | {} | {} |\n",
+            inert(&requirement.requirement),
+            Square::of_verdict(&requirement.verdict).shape(),
+            requirement.verdict.word(),
+            grouped(requirement.judged),
+            grouped(requirement.controls)
+        );
+    }
+    out + "\n"
+}
+
+fn again(report: &Report) -> String {
+    let mut out = format!(
+        "## How to reproduce\n\nSeed {}. {SEED_SENTENCE}\n\n{}",
+        report.plan.seed,
+        fenced("sh", &report.run.reproduce)
+    );
+    for note in &report.run.notes {
+        out += &format!("- {}\n", inert(note));
+    }
+    out
+}
+
+/// Text on one line that neither Markdown nor HTML takes for its own.
 fn inert(text: &str) -> String {
+    let text = line(text);
     let mut out = String::with_capacity(text.len());
+    let mut before = ' ';
     for c in text.chars() {
         match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '|' | '`' | '*' | '_' | '[' | ']' | '\\' | '~' | '#' => {
-                out.push('\\');
-                out.push(c);
+            '&' | '<' | '>' | '"' | '|' | '`' | '*' | '[' | ']' | '\\' | '~' | '#' | '@' | '!' | '$' | '{' | '}' => {
+                out += &format!("&#{};", u32::from(c))
             }
-            c if c.is_control() => out.push(' '),
-            c => out.push(c),
+            // Between letters an underline is only that.
+            '_' if !before.is_alphanumeric() => out += "&#95;",
+            // Links that Markdown would make by itself.
+            '/' if before == ':' => out += "&#47;",
+            '.' if before.eq_ignore_ascii_case(&'w') => out += "&#46;",
+            _ => out.push(c),
         }
+        before = c;
     }
     out
 }
 
 /// A code block whose fence no line of the text can end.
-fn fenced(text: &str) -> String {
+fn fenced(language: &str, text: &str) -> String {
+    let text = clean(text);
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
-    let text: String = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
-    format!("{fence}sh\n{text}\n{fence}")
+    format!("{fence}{language}\n{text}\n{fence}\n\n")
 }

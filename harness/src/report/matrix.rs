@@ -1,11 +1,11 @@
-//! The operation × application role matrix that several formats draw.
+//! The operation × application role matrix that several formats draw, and the counts beside it.
 
-use crate::cell::Relation;
-use crate::verdict::{CellState, CellVerdict, Judgement};
+use crate::cell::{PoolState, Relation};
+use crate::verdict::{CellState, CellVerdict, Judgement, Verdict};
 
 /// What a square of the matrix shows: the worst of its cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Square {
+pub(super) enum Square {
     /// No cell of the plan.
     Absent,
     /// All upheld.
@@ -17,6 +17,28 @@ pub enum Square {
 }
 
 impl Square {
+    /// What a legend lists.
+    pub const ALL: [Self; 4] = [Self::Upheld, Self::Violated, Self::Inconclusive, Self::Absent];
+
+    /// The square of one cell.
+    pub fn of(state: &CellState) -> Self {
+        match state {
+            CellState::Upheld => Self::Upheld,
+            CellState::Violated => Self::Violated,
+            CellState::Inconclusive(_) => Self::Inconclusive,
+        }
+    }
+
+    /// The square of a requirement's verdict.
+    pub fn of_verdict(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Upheld => Self::Upheld,
+            Verdict::Violated => Self::Violated,
+            Verdict::Inconclusive(_) => Self::Inconclusive,
+            Verdict::NotApplicable(_) => Self::Absent,
+        }
+    }
+
     /// A shape that can be told without its colour.
     pub fn shape(self) -> char {
         match self {
@@ -30,7 +52,7 @@ impl Square {
     /// The word.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Absent => "not in the plan",
+            Self::Absent => "not in plan",
             Self::Upheld => "upheld",
             Self::Inconclusive => "inconclusive",
             Self::Violated => "violated",
@@ -39,7 +61,7 @@ impl Square {
 }
 
 /// The matrix.
-pub struct Matrix<'r> {
+pub(super) struct Matrix<'r> {
     /// Application roles, in the order of the plan's cells.
     pub roles: Vec<&'r str>,
     /// Operations with a square a role and their cells.
@@ -47,7 +69,7 @@ pub struct Matrix<'r> {
 }
 
 /// One operation.
-pub struct Row<'r> {
+pub(super) struct Row<'r> {
     /// Its ID.
     pub operation: &'r str,
     /// One a role.
@@ -65,44 +87,96 @@ impl<'r> Matrix<'r> {
             if !roles.contains(&cell.cell.role.as_str()) {
                 roles.push(&cell.cell.role);
             }
-            match rows.iter_mut().find(|row| row.operation == cell.cell.operation) {
+            let known = rows.iter_mut().find(|row| row.operation == cell.cell.operation);
+            match known {
                 Some(row) => row.cells.push(cell),
                 None => rows.push(Row { operation: &cell.cell.operation, squares: Vec::new(), cells: vec![cell] }),
             }
         }
         for row in &mut rows {
-            row.squares = roles.iter().map(|role| square(row.cells.iter().filter(|c| c.cell.role == *role))).collect();
+            row.squares = roles.iter().map(|role| worst(row.cells.iter().filter(|c| c.cell.role == *role))).collect();
         }
         Self { roles, rows }
     }
 }
 
-impl Row<'_> {
-    /// The square of one role and relation, over all pool states.
-    pub fn relation(&self, role: &str, relation: Relation) -> Square {
-        square(self.cells.iter().filter(|c| c.cell.role == role && c.cell.relation == relation))
+impl<'r> Row<'r> {
+    /// The cells of one role, relation and pool state; the plan has at most one.
+    pub fn find(&self, role: &str, relation: Relation, pool_state: PoolState) -> Option<&'r CellVerdict> {
+        let here = self
+            .cells
+            .iter()
+            .filter(|c| c.cell.role == role && c.cell.relation == relation && c.cell.pool_state == pool_state);
+        here.max_by_key(|c| Square::of(&c.state)).copied()
     }
 
-    /// Cells that are not upheld, in words, with what is wrong; at most `most`.
-    pub fn wanting(&self, most: usize) -> Vec<String> {
-        let wanting = self.cells.iter().filter_map(|cell| {
-            let what = match &cell.state {
-                CellState::Upheld => return None,
-                CellState::Violated => "violated",
-                CellState::Inconclusive(why) => why,
-            };
-            let key = &cell.cell;
-            Some(format!("{}, {} objects, {}: {what}", key.role, key.relation.word(), key.pool_state))
+    /// The operation's inconclusive cells, each with its reason.
+    pub fn inconclusive(&self) -> Vec<(&'r CellVerdict, &'r str)> {
+        let open = self.cells.iter().filter_map(|c| match &c.state {
+            CellState::Inconclusive(why) => Some((*c, why.as_str())),
+            _ => None,
         });
-        wanting.take(most).collect()
+        open.collect()
     }
 }
 
-fn square<'a>(cells: impl Iterator<Item = &'a &'a CellVerdict>) -> Square {
-    let squares = cells.map(|cell| match cell.state {
-        CellState::Upheld => Square::Upheld,
-        CellState::Violated => Square::Violated,
-        CellState::Inconclusive(_) => Square::Inconclusive,
-    });
+fn worst<'a>(cells: impl Iterator<Item = &'a &'a CellVerdict>) -> Square {
+    let squares = cells.map(|cell| Square::of(&cell.state));
     squares.max().unwrap_or(Square::Absent)
+}
+
+/// How many of each verdict, over requirements or cells.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tally {
+    /// Upheld.
+    pub upheld: usize,
+    /// Violated.
+    pub violated: usize,
+    /// Inconclusive.
+    pub inconclusive: usize,
+    /// Not applicable, or not in the plan.
+    pub absent: usize,
+}
+
+impl Tally {
+    /// Counts squares.
+    pub fn of(squares: impl Iterator<Item = Square>) -> Self {
+        squares.fold(Self::default(), |mut tally, square| {
+            match square {
+                Square::Upheld => tally.upheld += 1,
+                Square::Violated => tally.violated += 1,
+                Square::Inconclusive => tally.inconclusive += 1,
+                Square::Absent => tally.absent += 1,
+            }
+            tally
+        })
+    }
+
+    /// The requirements' tally.
+    pub fn requirements(judgement: &Judgement) -> Self {
+        let verdicts = judgement.requirements.iter();
+        Self::of(verdicts.map(|r| Square::of_verdict(&r.verdict)))
+    }
+
+    /// The cells' tally.
+    pub fn cells(judgement: &Judgement) -> Self {
+        Self::of(judgement.cells.iter().map(|c| Square::of(&c.state)))
+    }
+
+    /// The parts that are not nought, such as `12 upheld, 1 violated`.
+    pub fn words(self, absent: &str) -> String {
+        let parts = [
+            (self.upheld, "upheld"),
+            (self.violated, "violated"),
+            (self.inconclusive, "inconclusive"),
+            (self.absent, absent),
+        ];
+        let said = parts.iter().filter(|(number, _)| *number > 0);
+        let said: Vec<String> =
+            said.map(|(number, word)| format!("{} {word}", super::text::grouped(*number as u64))).collect();
+        match said.is_empty() {
+            true => "none".into(),
+            false => said.join(", "),
+        }
+    }
 }

@@ -1,33 +1,62 @@
 //! Reports: files and terminal output made from events and a finished judgement. No judgement is made here.
 
 mod html;
+mod json;
 mod junit;
 mod markdown;
-pub mod matrix;
+mod matrix;
+mod summary;
 pub mod terminal;
+mod text;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub use html::to_html;
+pub use json::to_json;
 pub use junit::to_junit;
 pub use markdown::to_markdown;
 
 use crate::error::{Error, Result, unknown};
 use crate::verdict::Report;
 
+/// The sentence that stands wherever a seed is shown.
+pub const SEED_SENTENCE: &str = "The seed reproduces the plan, never the interleaving against a live Postgres.";
+
 /// A report's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `report.html`: one self-contained page.
     Html,
-    /// `report.json`.
+    /// `report.json`: everything, for programs.
     Json,
-    /// `junit.xml`.
+    /// `junit.xml`: what continuous integration shows beside other tests.
     Junit,
-    /// `summary.md`.
+    /// `summary.md`: what a step of continuous integration shows.
     Markdown,
+}
+
+impl Format {
+    /// The file's name in the run's folder.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Html => "report.html",
+            Self::Json => "report.json",
+            Self::Junit => "junit.xml",
+            Self::Markdown => "summary.md",
+        }
+    }
+
+    /// The report in this format.
+    pub fn render(self, report: &Report) -> String {
+        match self {
+            Self::Html => to_html(report),
+            Self::Json => to_json(report),
+            Self::Junit => to_junit(report),
+            Self::Markdown => to_markdown(report),
+        }
+    }
 }
 
 impl FromStr for Format {
@@ -44,34 +73,29 @@ impl FromStr for Format {
     }
 }
 
-/// Writes `report` to `dir` in each format. A file is there whole or not at all.
+/// Writes `report` to `dir` in each format and names the files. A file is there whole or not at all.
 ///
 /// # Errors
 /// The folder is not writable, or the disk is full.
 pub fn write_all(report: &Report, formats: &[Format], dir: &Path) -> Result<Vec<PathBuf>> {
     let write = |format: &Format| {
-        let (name, text) = match format {
-            Format::Html => ("report.html", to_html(report)?),
-            Format::Json => ("report.json", to_json(report)?),
-            Format::Junit => ("junit.xml", to_junit(report)?),
-            Format::Markdown => ("summary.md", to_markdown(report)),
-        };
-        let path = dir.join(name);
-        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(|e| Error::write(&path, e))?;
-        file.write_all(text.as_bytes()).map_err(|e| Error::write(&path, e))?;
-        file.persist(&path).map_err(|e| Error::write(&path, e.error))?;
+        let path = dir.join(format.file_name());
+        replace(&path, dir, &format.render(report)).map_err(|e| Error::write(&path, e))?;
         Ok(path)
     };
     formats.iter().map(write).collect()
 }
 
-/// `report.json`.
-///
-/// # Errors
-/// A defect of this build.
-pub fn to_json(report: &Report) -> Result<String> {
-    serde_json::to_string_pretty(report).map_err(|e| Error::Defect(e.to_string()))
+/// Puts `text` at `path` by way of a temporary file beside it.
+fn replace(path: &Path, dir: &Path, text: &str) -> std::io::Result<()> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".report-");
+    // A temporary file is its owner's alone; a report is for everyone whom the umask lets read it.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(dir)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
 }
-
-/// The sentence that stands wherever a seed is shown.
-pub const SEED_SENTENCE: &str = "The seed reproduces the plan, never the interleaving against a live Postgres.";

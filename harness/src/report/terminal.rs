@@ -1,19 +1,20 @@
-//! The terminal: progress while it runs, then a matrix and the findings, short.
+//! The terminal: progress while it runs, then the verdict, a matrix and the findings, short.
 
-use std::fmt::Write;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::SEED_SENTENCE;
-use super::matrix::{Matrix, Square};
+pub use super::summary::summary;
+use super::summary::verdict_line;
+use super::text::{count, line};
 use crate::event::Event;
-use crate::verdict::{CellState, Overall, Report, Verdict};
+use crate::verdict::Report;
 
-/// Findings shown; the page has all.
-const FINDINGS_MAX: usize = 5;
+/// How often a progress line is written where no bar can be drawn.
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// How the terminal is used.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,22 +28,18 @@ pub struct TerminalOptions {
 /// Draws events on standard error, the summary on standard output.
 pub struct Terminal {
     options: TerminalOptions,
-    bar: ProgressBar,
+    /// None where standard error is no terminal.
+    bar: Option<ProgressBar>,
+    /// When the stage began: a rate is a stage's, not the run's.
+    began: Mutex<Instant>,
+    said: Mutex<Option<Instant>>,
 }
 
 impl Terminal {
     /// A terminal.
     pub fn new(options: TerminalOptions) -> Self {
         let drawn = !options.quiet && std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(
-            None,
-            if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
-        );
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len} requests, {per_sec}") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(120));
-        Self { options, bar }
+        Self { options, bar: drawn.then(bar), began: Mutex::new(Instant::now()), said: Mutex::new(None) }
     }
 
     /// Shows one event.
@@ -51,112 +48,84 @@ impl Terminal {
             return;
         }
         match event {
-            Event::Stage(stage) => self.bar.set_message(stage),
-            Event::Note(text) => self.line(&format!("note: {text}")),
-            Event::Planned(text) => self.line(&format!("plan: {text}")),
-            Event::Found(text) => self.line(&format!("found: {text}")),
-            Event::Progress { done, planned, .. } => {
-                self.bar.set_length(planned);
-                self.bar.set_position(done);
-            }
+            Event::Stage(stage) => self.stage(stage),
+            Event::Note(text) => self.say(&format!("note: {}", line(&text))),
+            Event::Planned(text) => self.say(&format!("plan: {}", line(&text))),
+            Event::Found(text) => self.say(&format!("✗ {}", line(&text))),
+            Event::Progress { done, planned, findings } => self.progress(done, planned, findings),
         }
     }
 
-    fn line(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
-    }
-
-    /// Shows the summary.
+    /// Takes the bar away and shows the summary.
     pub fn finish(&self, report: &Report, dir: &Path) {
-        self.bar.finish_and_clear();
-        if self.options.quiet {
-            println!("{}", verdict_line(report));
-        } else {
-            print!("{}", summary(report, dir, self.options.color));
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
         }
+        let text = match self.options.quiet {
+            true => verdict_line(report) + "\n",
+            false => summary(report, dir, self.options.color),
+        };
+        // The reader may have gone, as `head` does; the files are written all the same.
+        let _ = std::io::stdout().write_all(text.as_bytes());
     }
-}
 
-fn verdict_line(report: &Report) -> String {
-    let what = match report.overall {
-        Overall::Upheld => "UPHELD: every selected requirement, nothing left out",
-        Overall::Violated => "VIOLATED: the wall has a hole",
-        Overall::Inconclusive => "INCONCLUSIVE: nothing violated, but not everything shown",
-    };
-    match &report.run.stopped_because {
-        _ if report.run.interrupted => format!("{what} (interrupted)"),
-        Some(_) => format!("{what} (stopped early)"),
-        None => what.into(),
-    }
-}
-
-/// The summary as text.
-pub fn summary(report: &Report, dir: &Path, color: bool) -> String {
-    let paint = |code: &str, text: &str| if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() };
-    let mut out = String::new();
-    let judgement = &report.judgement;
-    let matrix = Matrix::of(judgement);
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "\n{:24} {}", "", matrix.roles.join(" "));
-    for row in &matrix.rows {
-        let squares = row.squares.iter().zip(&matrix.roles).map(|(square, role)| {
-            let code = match square {
-                Square::Upheld => "32",
-                Square::Violated => "31;1",
-                Square::Inconclusive => "33",
-                Square::Absent => "2",
-            };
-            format!("{}{}", paint(code, &square.shape().to_string()), " ".repeat(role.len().saturating_sub(1)))
-        });
-        let _ = writeln!(out, "{:24} {}", row.operation, squares.collect::<Vec<_>>().join(" ").trim_end());
-    }
-    for finding in judgement.findings.iter().take(FINDINGS_MAX) {
-        let _ = writeln!(out, "\n{} {}", paint("31;1", &finding.id), finding.sentence);
-        let times = finding.occurrences;
-        let _ = writeln!(out, "   {} by {}, seen {times} times", finding.requirement, finding.oracle.word());
-        if let Some(probe) = finding.witness.first() {
-            let _ = writeln!(out, "   {}", probe.request);
-            for shown in probe.shows.iter().take(2) {
-                let _ = writeln!(out, "   shows {shown}");
+    fn stage(&self, stage: &'static str) {
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        match &self.bar {
+            Some(bar) => {
+                bar.reset_elapsed();
+                bar.set_prefix(stage);
             }
-            let _ = writeln!(out, "   {}", probe.curl);
+            None => self.say(stage),
         }
     }
-    if judgement.findings.len() > FINDINGS_MAX {
-        let _ = writeln!(out, "\n{} more findings are in the report", judgement.findings.len() - FINDINGS_MAX);
+
+    fn progress(&self, done: u64, planned: u64, findings: u64) {
+        let found = count(usize::try_from(findings).unwrap_or(usize::MAX), "finding");
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(planned.max(done));
+                bar.set_position(done);
+                bar.set_message(found);
+            }
+            None if self.is_due() => {
+                let began = *self.began.lock().unwrap_or_else(PoisonError::into_inner);
+                let rate = done as f64 / began.elapsed().as_secs_f64().max(0.001);
+                self.say(&format!("{done}/{planned} requests, {rate:.0}/s, {found}"));
+            }
+            None => {}
+        }
     }
-    let wanting: Vec<String> = judgement
-        .requirements
-        .iter()
-        .filter_map(|r| match &r.verdict {
-            Verdict::Inconclusive(why) => Some(format!("? {:22} {why}", r.requirement)),
-            Verdict::NotApplicable(why) => Some(format!("· {:22} not applicable: {why}", r.requirement)),
-            _ => None,
-        })
-        .collect();
-    if !wanting.is_empty() {
-        let _ = writeln!(out, "\n{}", wanting.join("\n"));
+
+    /// Whether a plain line of progress is due, and if so, from when the next one counts.
+    fn is_due(&self) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = said.is_none_or(|at| at.elapsed() >= PLAIN_EVERY);
+        if due {
+            *said = Some(Instant::now());
+        }
+        due
     }
-    let upheld = judgement.cells.iter().filter(|c| c.state == CellState::Upheld).count();
-    let counts = &judgement.counts;
-    let _ = writeln!(
-        out,
-        "\n{} requests, {} judged, {} unusable; {} canary sightings in {} KiB; {upheld} of {} cells upheld; {:.1} s",
-        counts.attempted,
-        counts.judged,
-        counts.unusable,
-        counts.sightings,
-        counts.bytes_scanned / 1024,
-        judgement.cells.len(),
-        report.run.elapsed_ms as f64 / 1000.0
-    );
-    let _ = writeln!(out, "seed {}. {SEED_SENTENCE}", report.plan.seed);
-    let code = match report.overall {
-        Overall::Upheld => "32;1",
-        Overall::Violated => "31;1",
-        Overall::Inconclusive => "33;1",
-    };
-    let _ = writeln!(out, "{}", paint(code, &verdict_line(report)));
-    let _ = writeln!(out, "report {}", dir.join("report.html").display());
-    out
+
+    fn say(&self, text: &str) {
+        let write = || {
+            // Nobody listens to a closed standard error.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    let style = "{spinner} {prefix} {wide_bar} {pos}/{len} requests, {per_sec}, {msg}";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    bar.set_message("0 findings");
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
 }
