@@ -90,8 +90,8 @@ pub struct Counts {
     pub sightings: u64,
     /// Bytes of answers scanned.
     pub bytes_scanned: u64,
-    /// Answers by status code; 0 stands for no answer.
-    pub statuses: BTreeMap<u16, u64>,
+    /// Answers by status code, in text as JSON has its keys; `none` stands for no answer.
+    pub statuses: BTreeMap<String, u64>,
 }
 
 /// Everything the judge concluded; the reports' only input besides the run's facts.

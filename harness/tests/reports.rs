@@ -81,7 +81,7 @@ fn upheld() -> Report {
             unusable: 0,
             sightings: 21_877,
             bytes_scanned: 7_340_032,
-            statuses: [(200, 3010), (401, 602), (404, 1204)].into(),
+            statuses: [("200".into(), 3010), ("401".into(), 602), ("404".into(), 1204)].into(),
         },
     };
     Report {

@@ -99,7 +99,7 @@ impl Judge {
         }
         self.counts.attempted += 1;
         let answer = observation.answered();
-        *self.counts.statuses.entry(answer.map_or(0, |a| a.status)).or_default() += 1;
+        *self.counts.statuses.entry(answer.map_or_else(|| "none".into(), |a| a.status.to_string())).or_default() += 1;
         if let Some(answer) = answer {
             self.counts.sightings += answer.sightings.len() as u64;
             self.counts.bytes_scanned += answer.body_bytes;

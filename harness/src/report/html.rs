@@ -195,11 +195,8 @@ impl Page<'_> {
         findings.filter(|f| f.requirement == requirement).collect()
     }
 
-    fn status_name(&self, status: &u16) -> String {
-        match status {
-            0 => "no answer".into(),
-            answered => answered.to_string(),
-        }
+    fn status_name(&self, status: &str) -> String {
+        if status == "none" { "no answer".into() } else { status.into() }
     }
 
     fn grouped(&self, number: &u64) -> String {
