@@ -1,14 +1,13 @@
 -- Why: each part of the service connects with no more rights than it needs. The owner never serves; those who serve own
 -- nothing and bypass nothing. Roles belong to the cluster, so they may exist already, or be made at this moment by the
--- migration of another database.
-SELECT pg_advisory_xact_lock(hashtext('partywall roles'));
+-- migration of another database. None is given a password: whoever deploys decides how each proves itself.
 
 DO $$
 DECLARE name text;
 BEGIN
   FOREACH name IN ARRAY ARRAY['audit_owner', 'audit_app', 'audit_login', 'audit_worker', 'audit_platform'] LOOP
     BEGIN
-      EXECUTE format('CREATE ROLE %I NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE', name);
+      EXECUTE format('CREATE ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE', name);
     EXCEPTION WHEN duplicate_object OR unique_violation THEN
       NULL;
     END;
@@ -23,5 +22,6 @@ BEGIN
   EXECUTE format('GRANT CONNECT ON DATABASE %I TO audit_owner, audit_app, audit_login, audit_worker, audit_platform',
                  current_database());
 END $$;
+ALTER DEFAULT PRIVILEGES FOR ROLE audit_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO audit_owner;
 GRANT USAGE ON SCHEMA public TO audit_app, audit_login, audit_worker, audit_platform;

@@ -47,6 +47,7 @@ CREATE TABLE idempotency_keys (
   principal_id uuid NOT NULL,
   key          text NOT NULL,
   request_hash bytea NOT NULL,
+  status       int NOT NULL DEFAULT 201,
   response     jsonb NOT NULL,
   created_at   timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tenant_id, principal_id, key)

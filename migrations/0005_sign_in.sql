@@ -1,7 +1,6 @@
 -- Why: before sign-in no tenant is known, so the wall would hide what sign-in needs. These functions are the one narrow
 -- gate: each takes a proof or an address and answers no more than authentication needs. They belong to a role that may
 -- bypass the wall and cannot log in, and audit_login alone may call them.
-SELECT pg_advisory_xact_lock(hashtext('partywall roles'));
 DO $$
 BEGIN
   CREATE ROLE audit_gate NOLOGIN NOSUPERUSER BYPASSRLS NOCREATEDB NOCREATEROLE;
@@ -11,13 +10,23 @@ END $$;
 GRANT USAGE ON SCHEMA public TO audit_gate;
 
 SET ROLE audit_owner;
+-- Signed-in sessions, each with the hash of its refresh token. An operator's session has no tenant.
 CREATE TABLE sessions (
-  id          uuid PRIMARY KEY,
+  id          uuid NOT NULL,
   person_id   uuid NOT NULL REFERENCES people (id),
   tenant_id   uuid REFERENCES tenants (id),
-  secret_hash bytea NOT NULL UNIQUE,
-  expires_at  timestamptz NOT NULL
+  secret_hash bytea NOT NULL,
+  expires_at  timestamptz NOT NULL,
+  UNIQUE NULLS NOT DISTINCT (tenant_id, id)
 );
+CREATE INDEX sessions_by_hash ON sessions (secret_hash);
+ALTER TABLE sessions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE sessions FORCE ROW LEVEL SECURITY;
+CREATE POLICY own_tenant ON sessions
+  USING (tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid)
+  WITH CHECK (tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid);
+-- Enough to see whether a session still stands; never its secret.
+GRANT SELECT (tenant_id, id, person_id) ON sessions TO audit_app;
 GRANT SELECT ON people, memberships, api_keys, viewer_tokens TO audit_gate;
 GRANT SELECT, INSERT, UPDATE, DELETE ON sessions TO audit_gate;
 GRANT SELECT, INSERT ON people, tenants TO audit_gate;
@@ -50,15 +59,24 @@ CREATE FUNCTION open_session(session uuid, person uuid, tenant uuid, hash bytea,
   INSERT INTO sessions (id, person_id, tenant_id, secret_hash, expires_at) VALUES (session, person, tenant, hash, expires)
 $$;
 
--- Rotates a session's secret; answers only while the membership, or the platform's trust, is still there.
-CREATE FUNCTION renew_session(old_hash bytea, new_hash bytea, expires timestamptz)
-  RETURNS TABLE (session_id uuid, person_id uuid, tenant_id uuid, role text)
+-- Whether an operator's session still stands, and the person is still trusted.
+CREATE FUNCTION operates(session uuid, person uuid) RETURNS boolean
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+  SELECT EXISTS (SELECT FROM sessions s JOIN people p ON p.id = s.person_id
+                  WHERE s.id = session AND s.tenant_id IS NULL AND p.id = person AND p.is_platform)
+$$;
+
+-- Rotates a session's secret for the person whose it is; answers only while the membership, or the platform's trust, is
+-- still there.
+CREATE FUNCTION renew_session(old_hash bytea, person uuid, new_hash bytea, expires timestamptz)
+  RETURNS TABLE (session_id uuid, tenant_id uuid, role text)
   LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
   UPDATE sessions s SET secret_hash = new_hash, expires_at = expires
-    FROM people p LEFT JOIN memberships m ON m.person_id = p.id
-   WHERE s.secret_hash = old_hash AND s.expires_at > now() AND p.id = s.person_id
-     AND (m.tenant_id = s.tenant_id OR (s.tenant_id IS NULL AND p.is_platform))
-  RETURNING s.id, s.person_id, s.tenant_id, coalesce(m.role, 'platform')
+    FROM (SELECT m.person_id, m.tenant_id, m.role FROM memberships m
+           UNION ALL SELECT p.id, NULL, 'platform' FROM people p WHERE p.is_platform) r
+   WHERE s.secret_hash = old_hash AND s.person_id = person AND s.expires_at > now()
+     AND r.person_id = person AND r.tenant_id IS NOT DISTINCT FROM s.tenant_id
+  RETURNING s.id, s.tenant_id, r.role
 $$;
 
 CREATE FUNCTION close_session(hash bytea, person uuid) RETURNS bigint
@@ -91,12 +109,14 @@ END $$;
 ALTER FUNCTION sign_in_of(text) OWNER TO audit_gate;
 ALTER FUNCTION credential_of(bytea) OWNER TO audit_gate;
 ALTER FUNCTION open_session(uuid, uuid, uuid, bytea, timestamptz) OWNER TO audit_gate;
-ALTER FUNCTION renew_session(bytea, bytea, timestamptz) OWNER TO audit_gate;
+ALTER FUNCTION renew_session(bytea, uuid, bytea, timestamptz) OWNER TO audit_gate;
+ALTER FUNCTION operates(uuid, uuid) OWNER TO audit_gate;
 ALTER FUNCTION close_session(bytea, uuid) OWNER TO audit_gate;
 ALTER FUNCTION add_member(text, text, text) OWNER TO audit_gate;
 REVOKE ALL ON FUNCTION sign_in_of(text), credential_of(bytea), open_session(uuid, uuid, uuid, bytea, timestamptz),
-  renew_session(bytea, bytea, timestamptz), close_session(bytea, uuid), add_member(text, text, text) FROM PUBLIC;
+  renew_session(bytea, uuid, bytea, timestamptz), close_session(bytea, uuid), operates(uuid, uuid),
+  add_member(text, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sign_in_of(text), credential_of(bytea),
-  open_session(uuid, uuid, uuid, bytea, timestamptz), renew_session(bytea, bytea, timestamptz),
-  close_session(bytea, uuid) TO audit_login;
+  open_session(uuid, uuid, uuid, bytea, timestamptz), renew_session(bytea, uuid, bytea, timestamptz),
+  close_session(bytea, uuid), operates(uuid, uuid) TO audit_login;
 GRANT EXECUTE ON FUNCTION add_member(text, text, text) TO audit_app;

@@ -12,10 +12,11 @@ use uuid::Uuid;
 
 use crate::defects::{Defect, on};
 use crate::http::App;
+use crate::http::log::TenantSeen;
 use crate::problem::Problem;
 use crate::scope::TenantScope;
 use crate::store::{AuditStore, Sight};
-use crate::token;
+use crate::token::{self, Lifetime};
 
 /// An application role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub struct Caller {
     /// Which of the tenant's events it may see.
     pub sight: Sight,
     tenant: Option<Uuid>,
+    /// A person's session; keys and viewer tokens have none.
+    session: Option<Uuid>,
     app: App,
 }
 
@@ -81,10 +84,10 @@ impl Caller {
         self.tenant
     }
 
-    /// Runs `work` in the caller's tenant, once its membership is seen to stand still.
+    /// Runs `work` in the caller's tenant, once its membership and its session are seen to stand still.
     ///
     /// # Errors
-    /// [`Problem::Unauthenticated`] once the membership has ended; else as [`TenantScope::run`].
+    /// [`Problem::Unauthenticated`] once the membership or the session has ended; else as [`TenantScope::run`].
     pub async fn run<T, W>(&self, work: W) -> Result<T, Problem>
     where
         T: Send + 'static,
@@ -104,11 +107,13 @@ impl Caller {
         W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>> + Send + 'static,
     {
         let (person, role) = (self.id, self.role);
-        let checked = role.is_person() && Some(tenant) == self.tenant && !on(Defect::TenantFromQuery);
+        let session = self.session.filter(|_| Some(tenant) == self.tenant && !on(Defect::TenantFromQuery));
         TenantScope::of(self.app.pool.clone(), tenant)
             .run(move |store| {
                 Box::pin(async move {
-                    if checked && !store.is_member(person, role.word()).await? {
+                    if let Some(session) = session
+                        && !store.stands(person, role.word(), session).await?
+                    {
                         return Err(Problem::Unauthenticated);
                     }
                     work(store).await
@@ -162,7 +167,7 @@ impl<T: Takes> FromRequestParts<App> for Allowed<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let mut caller = prove(parts, app).await?;
+        let mut caller = prove(parts, app, Lifetime::Running).await?;
         if !T::ROLES.contains(&caller.role) {
             return Err(Problem::Forbidden);
         }
@@ -174,10 +179,30 @@ impl<T: Takes> FromRequestParts<App> for Allowed<T> {
     }
 }
 
-async fn prove(parts: &Parts, app: &App) -> Result<Caller, Problem> {
+/// A person who renews a session: the access token may have run out, which is when one renews.
+pub struct Renews(pub Caller);
+
+impl FromRequestParts<App> for Renews {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = prove(parts, app, Lifetime::Any).await?;
+        if People::ROLES.contains(&caller.role) { Ok(Self(caller)) } else { Err(Problem::Forbidden) }
+    }
+}
+
+async fn prove(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
+    let caller = proved(parts, app, lifetime).await?;
+    if let (Some(tenant), Some(seen)) = (caller.tenant, parts.extensions.get::<TenantSeen>()) {
+        seen.note(tenant);
+    }
+    Ok(caller)
+}
+
+async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
     let value = parts.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or(Problem::Unauthenticated)?;
     let token = value.strip_prefix("Bearer ").ok_or(Problem::Unauthenticated)?;
-    let of = |id, role, tenant, sight| Caller { id, role, sight, tenant, app: app.clone() };
+    let of = |id, role, tenant, session, sight| Caller { id, role, sight, tenant, session, app: app.clone() };
     if token.starts_with("ak_") || token.starts_with("vt_") {
         let row = sqlx::query("SELECT tenant_id, id, role, actor_id, target_type, target_id FROM credential_of($1)")
             .bind(token::hash(token))
@@ -190,17 +215,27 @@ async fn prove(parts: &Parts, app: &App) -> Result<Caller, Problem> {
             (None, Some(kind), Some(id)) => Sight::Target(kind, id),
             _ => Sight::None,
         };
-        return Ok(of(row.get("id"), role, Some(row.get("tenant_id")), sight));
+        return Ok(of(row.get("id"), role, Some(row.get("tenant_id")), None, sight));
     }
-    let claims = app.signer.verify(token).ok_or(Problem::Unauthenticated)?;
+    let claims = app.signer.verify(token, lifetime).ok_or(Problem::Unauthenticated)?;
     let role = Role::of_word(&claims.role).ok_or(Problem::Unauthenticated)?;
     if (role == Role::Platform) != claims.tenant.is_none() || !(role.is_person() || role == Role::Platform) {
         return Err(Problem::Unauthenticated);
+    }
+    if role == Role::Platform {
+        let stands: bool = sqlx::query_scalar("SELECT operates($1, $2)")
+            .bind(claims.sid)
+            .bind(claims.sub)
+            .fetch_one(&app.login)
+            .await?;
+        if !stands {
+            return Err(Problem::Unauthenticated);
+        }
     }
     let sight = match role {
         Role::Owner | Role::Admin | Role::Auditor => Sight::All,
         Role::Member => Sight::Actor(claims.sub),
         _ => Sight::None,
     };
-    Ok(of(claims.sub, role, claims.tenant, sight))
+    Ok(of(claims.sub, role, claims.tenant, role.is_person().then_some(claims.sid), sight))
 }

@@ -19,6 +19,13 @@ pub struct Position {
     pub id: Uuid,
 }
 
+impl Position {
+    /// A position in a list that is ordered by id alone.
+    pub fn of_id(id: Uuid) -> Self {
+        Self { at_us: 0, id }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     tenant: Uuid,

@@ -1,10 +1,13 @@
 //! One error, one mapping: RFC 9457 problem details. Nothing of the database ever reaches a body.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{Content, Ref, RefOr, Response as Answer};
+use utoipa::{IntoResponses, ToSchema};
 
 /// What a request may fail with.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +74,33 @@ pub struct ProblemBody {
     /// Per-line errors of a bulk.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<LineError>,
+}
+
+/// The answers that any operation may refuse with, as the document describes them.
+pub struct Refusals;
+
+impl IntoResponses for Refusals {
+    fn responses() -> BTreeMap<String, RefOr<Answer>> {
+        let refusals = [
+            Problem::BadRequest("the request cannot be understood".into()),
+            Problem::Unauthenticated,
+            Problem::Forbidden,
+            Problem::NotFound,
+            Problem::Conflict("it is there already".into()),
+            Problem::TooLarge,
+            Problem::UnsupportedMediaType("another media type"),
+            Problem::Unprocessable("a value is wrong".into()),
+            Problem::Internal,
+            Problem::Busy,
+        ];
+        let body = || Content::new(Some(Ref::from_schema_name("ProblemBody")));
+        let described = refusals.into_iter().map(|problem| {
+            let mut answer = Answer::new(problem.to_string());
+            answer.content.insert("application/problem+json".into(), RefOr::T(body()));
+            (problem.status().as_str().to_string(), RefOr::T(answer))
+        });
+        described.collect()
+    }
 }
 
 impl Problem {

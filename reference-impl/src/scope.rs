@@ -1,25 +1,28 @@
 //! The only door to tenant tables: a transaction with the tenant bound to it and to nothing else.
 //!
 //! The work runs in a task of its own, which no client that goes away can cancel: a dropped `begin()` can therefore
-//! never hand an open transaction to the next request (sqlx issues 4385 and 4393). A connection returns to the pool only
-//! once the server has acknowledged the end of its transaction; after a panic, a time-out or an error at the end it is
-//! closed instead.
+//! never hand an open transaction to the next request (sqlx issues 4385 and 4393). Should the task be dropped all the
+//! same, or the work panic or take too long, [`Held`] throws the connection away: only one whose transaction the server
+//! has acknowledged to be over goes back to the pool.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, PgPool};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::defects::{Defect, on};
+use crate::held::Held;
 use crate::problem::Problem;
 use crate::store::AuditStore;
 
-/// Longer than this no request holds a connection.
-const HELD_MAX: Duration = Duration::from_secs(15);
+/// Longer than this no work holds a connection.
+const WORK_MAX: Duration = Duration::from_secs(15);
+/// Longer than this no transaction takes to begin or to end.
+const EDGE_MAX: Duration = Duration::from_secs(5);
 
 /// A tenant's door.
 #[derive(Clone)]
@@ -34,7 +37,8 @@ impl TenantScope {
         Self { pool, tenant }
     }
 
-    /// Runs `work` with the tenant bound; commits when it succeeds, rolls back when it does not.
+    /// Runs `work` with the tenant bound; commits when it succeeds, rolls back when it does not. Once begun it runs to
+    /// its end, also when the returned future is dropped.
     ///
     /// # Errors
     /// What `work` fails with; [`Problem::Busy`] without a connection; [`Problem::Internal`] after a panic or a time-out.
@@ -44,47 +48,47 @@ impl TenantScope {
         W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>> + Send + 'static,
     {
         let scope = self.clone();
-        tokio::spawn(scope.held(work)).await.unwrap_or(Err(Problem::Internal))
+        tokio::spawn(scope.within(work).in_current_span()).await.unwrap_or(Err(Problem::Internal))
     }
 
-    async fn held<T, W>(self, work: W) -> Result<T, Problem>
+    async fn within<T, W>(self, work: W) -> Result<T, Problem>
     where
         W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>>,
     {
-        let mut connection = self.pool.acquire().await?;
-        if let Err(error) = bind(&mut connection, self.tenant).await {
-            close(connection).await;
-            return Err(error.into());
-        }
-        let mut store = AuditStore::bound(connection, self.tenant);
-        let worked = AssertUnwindSafe(tokio::time::timeout(HELD_MAX, work(&mut store))).catch_unwind().await;
-        let mut connection = store.release();
+        let mut held = Held::of(self.pool.acquire().await?);
+        // From here on every early return drops what is held, and so closes it.
+        edge(&mut held, begin(self.tenant)).await?;
+        let mut store = AuditStore::bound(held, self.tenant);
+        let worked = AssertUnwindSafe(tokio::time::timeout(WORK_MAX, work(&mut store))).catch_unwind().await;
+        let mut held = store.release();
         let result = match worked {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => {
-                tracing::error!(timed_out = worked_timed_out(&worked), "a scope did not end by itself");
-                close(connection).await;
-                return Err(Problem::Internal);
+            Ok(Err(_)) => {
+                tracing::error!("a scope took too long");
+                return Err(Problem::Busy);
             }
+            Err(_) => return Err(Problem::Internal),
         };
         let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        match sqlx::raw_sql(end).execute(&mut *connection).await {
-            Ok(_) => result,
-            Err(error) => {
-                close(connection).await;
-                result.and(Err(error.into()))
-            }
+        match edge(&mut held, end.to_string()).await {
+            Ok(()) => held.into_pool(),
+            Err(error) => return result.and(Err(error)),
         }
+        result
     }
 }
 
-fn worked_timed_out<T>(worked: &Result<Result<T, tokio::time::error::Elapsed>, Box<dyn std::any::Any + Send>>) -> bool {
-    matches!(worked, Ok(Err(_)))
+/// Runs a statement that begins or ends the transaction, in one round trip.
+async fn edge(held: &mut Held, statement: String) -> Result<(), Problem> {
+    // Safe: the statements of this file hold no text from outside but a UUID's digits and hyphens.
+    let running = sqlx::raw_sql(AssertSqlSafe(statement)).execute(held.connection());
+    tokio::time::timeout(EDGE_MAX, running).await.map_err(|_| Problem::Busy)??;
+    Ok(())
 }
 
-/// Begins, and binds the tenant to the transaction, in one round trip.
-async fn bind(connection: &mut PoolConnection<Postgres>, tenant: Uuid) -> Result<(), sqlx::Error> {
-    let statement = if on(Defect::NoContext) {
+/// Begins, and binds the tenant to the transaction.
+fn begin(tenant: Uuid) -> String {
+    if on(Defect::NoContext) {
         "BEGIN".to_string()
     } else if on(Defect::SessionSetNotLocal) {
         format!(
@@ -93,13 +97,5 @@ async fn bind(connection: &mut PoolConnection<Postgres>, tenant: Uuid) -> Result
         )
     } else {
         format!("BEGIN; SELECT set_config('app.tenant_id', '{tenant}', true)")
-    };
-    // Safe: a UUID's text holds nothing but hexadecimal digits and hyphens.
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut **connection).await.map(drop)
-}
-
-/// Ends a connection whose state is not known to be clean.
-async fn close(connection: PoolConnection<Postgres>) {
-    // It is being thrown away; how the farewell goes does not matter.
-    let _ = connection.close().await;
+    }
 }

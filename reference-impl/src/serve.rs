@@ -7,26 +7,35 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
+use tokio::sync::Semaphore;
 
 use crate::config::{Cli, Command, Serve};
 use crate::cursor::Sealer;
 use crate::defects::{self, Defect};
 use crate::http::{self, App};
-use crate::token::Signer;
+use crate::token::{Signer, derived};
 
 /// The numbered migrations.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
-/// How long requests under way may take to end once we are asked to.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long requests under way may take to end once we are asked to: longer than any request may take.
+const GRACE: Duration = Duration::from_secs(25);
+/// How long a database may take to answer at start-up.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// Parses the command line, runs what was asked for, and says how it ended.
+/// Something outside, a database or a port, cannot be had; a configuration that says nonsense is another matter.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unreachable(String);
+
+/// Parses the command line, runs what was asked for, and says how it ended: 0, 2 for usage and configuration, 4 for a
+/// database or a port that cannot be had.
 pub fn main() -> std::process::ExitCode {
     match run(Cli::parse()) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            std::process::ExitCode::from(2)
+            std::process::ExitCode::from(if error.downcast_ref::<Unreachable>().is_some() { 4 } else { 2 })
         }
     }
 }
@@ -38,6 +47,11 @@ pub fn main() -> std::process::ExitCode {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,sqlx=off".into());
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // The default hook prints what the panic says, which may quote a row.
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        tracing::error!(at, "panic");
+    }));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match cli.command {
@@ -52,7 +66,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 /// # Errors
 /// No database, or rights that do not suffice.
 pub async fn migrate(url: &str) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect_with(&options(url)?).await.context("cannot connect to migrate")?;
+    let mut connection = connect(&options(url)?, "AUDIT_ADMIN_DATABASE_URL").await?;
     MIGRATIONS.run(&mut connection).await.context("migration failed")?;
     sqlx::raw_sql(
         "SET ROLE audit_owner; \
@@ -71,6 +85,22 @@ fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
     Ok(options.application_name("audit-api").disable_statement_logging())
 }
 
+/// A connection, or a plain word about why there is none.
+async fn connect(options: &PgConnectOptions, variable: &str) -> anyhow::Result<PgConnection> {
+    let unreachable = || Unreachable(format!("no database for {variable}"));
+    match tokio::time::timeout(CONNECT_MAX, PgConnection::connect_with(options)).await {
+        Ok(connected) => connected.with_context(unreachable),
+        Err(_) => Err(anyhow::anyhow!("no answer within {} s", CONNECT_MAX.as_secs())).with_context(unreachable),
+    }
+}
+
+/// A pool on a database that was seen to answer.
+async fn pool(pool: PgPoolOptions, url: &str, variable: &str) -> anyhow::Result<PgPool> {
+    let options = options(url).with_context(|| variable.to_string())?;
+    connect(&options, variable).await?.close().await.with_context(|| variable.to_string())?;
+    Ok(pool.acquire_timeout(Duration::from_secs(10)).connect_lazy_with(options))
+}
+
 /// The service's shared state, its pools open.
 ///
 /// # Errors
@@ -78,36 +108,40 @@ fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
 pub async fn app(serve: &Serve) -> anyhow::Result<App> {
     let key = hex::decode(&serve.token_key).ok().filter(|key| key.len() >= 32);
     let key = key.context("AUDIT_TOKEN_KEY must be 32 bytes or more as hex")?;
-    let pool = |size: u32| PgPoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(10));
     let bounds = "SET statement_timeout = '15s'; SET idle_in_transaction_session_timeout = '30s'";
-    let tenants = pool(serve.pool_size).after_connect(move |connection, _| {
-        Box::pin(async move { sqlx::raw_sql(bounds).execute(connection).await.map(drop) })
-    });
-    let tenants =
-        tenants.connect_with(options(&serve.database_url)?).await.context("no database for AUDIT_DATABASE_URL")?;
+    let bounded = |size: u32| {
+        PgPoolOptions::new().max_connections(size).after_connect(move |connection, _| {
+            Box::pin(async move { sqlx::raw_sql(bounds).execute(connection).await.map(drop) })
+        })
+    };
+    let tenants = pool(bounded(serve.pool_size), &serve.database_url, "AUDIT_DATABASE_URL").await?;
     refuse_bypass(&tenants).await?;
-    let login = pool(4).connect_with(options(&serve.login_database_url)?).await;
-    let platform = pool(2).connect_with(options(&serve.platform_database_url)?).await;
+    let hashing = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(App {
         pool: tenants,
-        login: login.context("no database for AUDIT_LOGIN_DATABASE_URL")?,
-        platform: platform.context("no database for AUDIT_PLATFORM_DATABASE_URL")?,
-        signer: Signer::new(&key),
-        sealer: Sealer::new(&key),
+        login: pool(bounded(4), &serve.login_database_url, "AUDIT_LOGIN_DATABASE_URL").await?,
+        platform: pool(bounded(2), &serve.platform_database_url, "AUDIT_PLATFORM_DATABASE_URL").await?,
+        signer: Signer::new(&derived(&key, "access tokens")),
+        sealer: Sealer::new(&derived(&key, "cursors")),
         metrics: Arc::default(),
+        log_key: derived(&key, "log"),
+        hashing: Arc::new(Semaphore::new(hashing)),
     })
 }
 
 /// Refuses to serve as a database role that stands above the wall.
 async fn refuse_bypass(pool: &PgPool) -> anyhow::Result<()> {
     let row = sqlx::query(
-        "SELECT current_user::text AS name, r.rolsuper OR r.rolbypassrls AS bypasses, \
+        "SELECT current_user::text AS name, to_regclass('public.events') IS NOT NULL AS migrated, r.rolsuper OR r.rolbypassrls AS bypasses, \
                 EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND pg_has_role(c.relowner, 'USAGE')) AS owns \
            FROM pg_roles r WHERE r.rolname = current_user",
     )
     .fetch_one(pool)
     .await
     .context("the database does not tell which role serves")?;
+    if !row.get::<bool, _>("migrated") {
+        bail!("the database of AUDIT_DATABASE_URL has no schema yet: run `audit-api migrate`");
+    }
     let name: String = row.get("name");
     if row.get("bypasses") {
         bail!("database role {name} bypasses row security: serve as audit_app");
@@ -121,9 +155,8 @@ async fn refuse_bypass(pool: &PgPool) -> anyhow::Result<()> {
 async fn serve_until_asked(serve: Serve) -> anyhow::Result<()> {
     defects::select(&std::env::var("AUDIT_DEFECTS").unwrap_or_default())?;
     let app = app(&serve).await?;
-    let listener = tokio::net::TcpListener::bind(serve.listen).await;
-    let listener =
-        listener.with_context(|| format!("cannot listen on {}: choose another AUDIT_LISTEN", serve.listen))?;
+    let taken = || Unreachable(format!("cannot listen on {}: choose another AUDIT_LISTEN", serve.listen));
+    let listener = tokio::net::TcpListener::bind(serve.listen).await.with_context(taken)?;
     tracing::info!(address = %serve.listen, "serving");
     let (asked, heard) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {

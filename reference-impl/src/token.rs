@@ -2,6 +2,7 @@
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
+use hmac::{Hmac, Mac};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,15 @@ pub struct Claims {
     pub exp: i64,
 }
 
+/// Whether an access token may have run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// It must not.
+    Running,
+    /// It may: only for renewing a session, whose own secret is asked for besides.
+    Any,
+}
+
 /// Signs and verifies access tokens.
 #[derive(Clone)]
 pub struct Signer {
@@ -46,12 +56,21 @@ impl Signer {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding).ok()
     }
 
-    /// The claims of a token that this signer made and that has not ended.
-    pub fn verify(&self, token: &str) -> Option<Claims> {
+    /// The claims of a token that this signer made.
+    pub fn verify(&self, token: &str, lifetime: Lifetime) -> Option<Claims> {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
+        validation.validate_exp = lifetime == Lifetime::Running;
         jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).ok().map(|data| data.claims)
     }
+}
+
+/// A key for one purpose, so that what is signed for one proves nothing for another.
+pub fn derived(key: &[u8], purpose: &str) -> Vec<u8> {
+    // HMAC takes a key of any length.
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| unreachable!());
+    mac.update(purpose.as_bytes());
+    mac.finalize().into_bytes().to_vec()
 }
 
 /// A fresh bearer secret.

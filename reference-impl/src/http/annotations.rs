@@ -8,11 +8,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::App;
 use super::extract::{Body, Ids, Params, text};
-use super::{App, List, Page};
+use super::page::{List, Page};
 use crate::caller::{Allowed, Annotates, Caller, Role, SearchesEvents};
 use crate::cursor::Position;
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::{Problem, Refusals};
 
 /// An annotation.
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,7 +47,7 @@ pub struct Note {
 #[utoipa::path(post, path = "/v1/events/{id}/annotations", operation_id = "create_annotation", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The event")), request_body = Note,
     responses((status = 201, description = "Written", body = Annotation),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn create_annotation(
     Allowed(caller, _): Allowed<Annotates>,
     Ids([event]): Ids<1>,
@@ -63,32 +64,31 @@ pub async fn create_annotation(
 #[utoipa::path(get, path = "/v1/events/{id}/annotations", operation_id = "list_annotations", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The event"), Page),
     responses((status = 200, description = "A page", body = List<Annotation>),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn list_annotations(
     State(app): State<App>,
     Allowed(caller, _): Allowed<SearchesEvents>,
     Ids([event]): Ids<1>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<Annotation>>, Problem> {
-    let limit = page.limit()?;
-    let tenant = caller.tenant().ok_or(Problem::Forbidden)?;
-    let purpose = format!("annotations {event}");
-    let after = page.cursor.as_deref().map(|c| app.sealer.open(tenant, &purpose, c)).transpose()?.map(|(_, at)| at.id);
-    let sight = caller.sight.clone();
-    let mut items =
-        caller.run(move |store| Box::pin(async move { store.annotations(event, &sight, after, limit).await })).await?;
-    let more = items.len() as i64 > limit;
-    items.truncate(limit as usize);
-    let last = items.last().filter(|_| more);
-    let next_cursor = last.map(|a| app.sealer.seal(tenant, &purpose, Position { at_us: 0, id: a.id }));
-    Ok(Json(List { items, next_cursor, total: None }))
+    let page = page.of(&app, caller.tenant().ok_or(Problem::Forbidden)?, format!("annotations {event}"))?;
+    let (after, limit, count, sight) = (page.after_id(), page.limit, page.count, caller.sight.clone());
+    let (items, total) = caller
+        .run(move |store| {
+            Box::pin(async move {
+                let items = store.annotations(event, &sight, after, limit).await?;
+                Ok((items, if count { Some(store.count_annotations(event).await?) } else { None }))
+            })
+        })
+        .await?;
+    Ok(Json(page.list(items, total, |annotation| Position::of_id(annotation.id))))
 }
 
 /// Reads an annotation.
 #[utoipa::path(get, path = "/v1/events/{id}/annotations/{aid}", operation_id = "get_annotation", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The event"), ("aid" = Uuid, Path, description = "The annotation")),
     responses((status = 200, description = "The annotation", body = Annotation),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn get_annotation(
     Allowed(caller, _): Allowed<SearchesEvents>,
     Ids([event, id]): Ids<2>,
@@ -106,7 +106,7 @@ fn author(caller: &Caller) -> Option<Uuid> {
 #[utoipa::path(patch, path = "/v1/events/{id}/annotations/{aid}", operation_id = "update_annotation", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The event"), ("aid" = Uuid, Path, description = "The annotation")), request_body = Note,
     responses((status = 200, description = "Changed", body = Annotation),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn update_annotation(
     Allowed(caller, _): Allowed<Annotates>,
     Ids([event, id]): Ids<2>,
@@ -123,7 +123,7 @@ pub async fn update_annotation(
 #[utoipa::path(delete, path = "/v1/events/{id}/annotations/{aid}", operation_id = "delete_annotation", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The event"), ("aid" = Uuid, Path, description = "The annotation")),
     responses((status = 204, description = "Deleted"),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn delete_annotation(
     Allowed(caller, _): Allowed<Annotates>,
     Ids([event, id]): Ids<2>,

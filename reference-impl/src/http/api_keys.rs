@@ -8,11 +8,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::App;
 use super::extract::{Body, Ids, Params, text};
-use super::{App, List, Page};
+use super::page::{List, Page};
 use crate::caller::{Allowed, Manages};
 use crate::cursor::Position;
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::{Problem, Refusals};
 use crate::token;
 
 /// An API key, without its secret.
@@ -52,7 +53,7 @@ pub struct NewApiKey {
 /// Makes an API key.
 #[utoipa::path(post, path = "/v1/api-keys", operation_id = "create_api_key", security(("bearer" = [])), request_body = NewApiKey,
     responses((status = 201, description = "Made", body = MadeApiKey),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn create_api_key(
     Allowed(caller, _): Allowed<Manages>,
     Body(new): Body<NewApiKey>,
@@ -67,18 +68,15 @@ pub async fn create_api_key(
 /// Lists API keys.
 #[utoipa::path(get, path = "/v1/api-keys", operation_id = "list_api_keys", security(("bearer" = [])), params(Page),
     responses((status = 200, description = "A page", body = List<ApiKey>),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn list_api_keys(
     State(app): State<App>,
     Allowed(caller, _): Allowed<Manages>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<ApiKey>>, Problem> {
-    let limit = page.limit()?;
-    let tenant = caller.tenant().ok_or(Problem::Forbidden)?;
-    let after =
-        page.cursor.as_deref().map(|c| app.sealer.open(tenant, "api keys", c)).transpose()?.map(|(_, at)| at.id);
-    let count = page.count == Some(true);
-    let (mut items, total) = caller
+    let page = page.of(&app, caller.tenant().ok_or(Problem::Forbidden)?, "api keys".into())?;
+    let (after, limit, count) = (page.after_id(), page.limit, page.count);
+    let (items, total) = caller
         .run(move |store| {
             Box::pin(async move {
                 let items = store.api_keys(after, limit).await?;
@@ -86,18 +84,14 @@ pub async fn list_api_keys(
             })
         })
         .await?;
-    let more = items.len() as i64 > limit;
-    items.truncate(limit as usize);
-    let last = items.last().filter(|_| more);
-    let next_cursor = last.map(|k| app.sealer.seal(tenant, "api keys", Position { at_us: 0, id: k.id }));
-    Ok(Json(List { items, next_cursor, total }))
+    Ok(Json(page.list(items, total, |key| Position::of_id(key.id))))
 }
 
 /// Reads an API key.
 #[utoipa::path(get, path = "/v1/api-keys/{id}", operation_id = "get_api_key", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The key")),
     responses((status = 200, description = "The key", body = ApiKey),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn get_api_key(Allowed(caller, _): Allowed<Manages>, Ids([id]): Ids<1>) -> Result<Json<ApiKey>, Problem> {
     caller.run(move |store| Box::pin(store.api_key(id))).await.map(Json)
 }
@@ -106,7 +100,7 @@ pub async fn get_api_key(Allowed(caller, _): Allowed<Manages>, Ids([id]): Ids<1>
 #[utoipa::path(delete, path = "/v1/api-keys/{id}", operation_id = "revoke_api_key", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The key")),
     responses((status = 204, description = "Revoked"),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn revoke_api_key(Allowed(caller, _): Allowed<Manages>, Ids([id]): Ids<1>) -> Result<StatusCode, Problem> {
     caller.run(move |store| Box::pin(store.revoke_api_key(id))).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -5,16 +5,17 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::App;
 use super::extract::{Body, Ids, Params, Raw, text};
-use super::{App, List, Page};
+use super::page::{List, Page};
 use crate::caller::{Allowed, Caller, ReadsEvents, SearchesEvents, WritesEvents};
 use crate::cursor::Position;
-use crate::problem::{LineError, Problem, ProblemBody};
+use crate::problem::{LineError, Problem, Refusals};
 use crate::store::events::Filter;
 
 /// Lines of a bulk at most.
@@ -74,6 +75,12 @@ impl Outcome {
 /// An event as it is sent.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "actor": {"id": "0190a5d4-0000-7000-8000-000000000001", "email": "ada@example.org", "name": "Ada"},
+    "action": "document.shared",
+    "target": {"type": "document", "id": "d-17", "name": "Budget"},
+    "details": {"with": "everyone"}
+}))]
 pub struct NewEvent {
     /// When it happened; now, when absent.
     #[serde(default, with = "time::serde::rfc3339::option")]
@@ -153,16 +160,20 @@ impl NewEvent {
         {
             return Err(Problem::Unprocessable("occurred_at must lie between 1900 and 2200".into()));
         }
-        let nul = serde_json::to_string(&self.details).is_ok_and(|json| json.contains("\\u0000"));
-        if nul { Err(Problem::Unprocessable("details must not contain NUL".into())) } else { Ok(()) }
+        if self.details.iter().any(|(key, value)| key.contains('\0') || has_nul(value)) {
+            Err(Problem::Unprocessable("details must not contain NUL".into()))
+        } else {
+            Ok(())
+        }
     }
 
     /// The event as it is kept from now on.
     pub fn recorded(self) -> Event {
-        // Postgres keeps microseconds; what is answered is what is kept.
-        let now = OffsetDateTime::now_utc();
-        let now = now.replace_microsecond(now.microsecond()).unwrap_or(now);
-        let at = self.occurred_at.map_or(now, |at| at.replace_microsecond(at.microsecond()).unwrap_or(at));
+        // Postgres keeps microseconds and the instant alone; what is answered is what is kept.
+        let kept =
+            |at: OffsetDateTime| at.replace_microsecond(at.microsecond()).unwrap_or(at).to_offset(UtcOffset::UTC);
+        let now = kept(OffsetDateTime::now_utc());
+        let at = self.occurred_at.map_or(now, kept);
         Event {
             id: Uuid::now_v7(),
             occurred_at: at,
@@ -179,6 +190,16 @@ impl NewEvent {
     }
 }
 
+/// Postgres keeps every character but NUL.
+fn has_nul(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => text.contains('\0'),
+        serde_json::Value::Array(values) => values.iter().any(has_nul),
+        serde_json::Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        _ => false,
+    }
+}
+
 /// What a list of events is narrowed to.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -186,10 +207,13 @@ pub struct EventFilter {
     /// Only this actor's.
     pub actor: Option<Uuid>,
     /// Only this action.
+    #[param(max_length = 200)]
     pub action: Option<String>,
     /// Only targets of this type.
+    #[param(max_length = 200)]
     pub target_type: Option<String>,
     /// Only this target.
+    #[param(max_length = 200)]
     pub target_id: Option<String>,
     /// From this instant on.
     #[param(value_type = Option<String>, format = DateTime)]
@@ -243,8 +267,8 @@ impl EventFilter {
 #[utoipa::path(post, path = "/v1/events", operation_id = "create_event", security(("bearer" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request harmless", max_length = 200)),
     request_body = NewEvent,
-    responses((status = 201, description = "Written", body = Event),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+    responses((status = 201, description = "Written", body = Event, headers(("Location" = String))),
+        Refusals))]
 pub async fn create_event(
     Allowed(caller, _): Allowed<WritesEvents>,
     headers: HeaderMap,
@@ -270,8 +294,16 @@ pub async fn create_event(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(event)).into_response())
 }
 
-/// Writes an event unless this principal's key has written it before.
+/// Writes an event unless this principal's key has written it before. Of two at the same time, one waits for the other
+/// and then finds its answer.
 async fn once(caller: &Caller, key: String, new: NewEvent) -> Result<Event, Problem> {
+    match try_once(caller, key.clone(), new.clone()).await {
+        Err(Problem::Conflict(_)) => try_once(caller, key, new).await,
+        answered => answered,
+    }
+}
+
+async fn try_once(caller: &Caller, key: String, new: NewEvent) -> Result<Event, Problem> {
     let principal = caller.id;
     let hash = Sha256::digest(serde_json::to_vec(&new).map_err(|_| Problem::Internal)?).to_vec();
     caller
@@ -296,7 +328,7 @@ async fn once(caller: &Caller, key: String, new: NewEvent) -> Result<Event, Prob
 #[utoipa::path(post, path = "/v1/events/bulk", operation_id = "create_events_bulk", security(("bearer" = [])),
     request_body(content = String, content_type = "application/x-ndjson"),
     responses((status = 201, description = "Written", body = List<Event>),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn create_events_bulk(
     Allowed(caller, _): Allowed<WritesEvents>,
     Raw(bytes): Raw,
@@ -327,7 +359,7 @@ pub async fn create_events_bulk(
 /// Lists events, newest first.
 #[utoipa::path(get, path = "/v1/events", operation_id = "list_events", security(("bearer" = [])), params(EventFilter, Page),
     responses((status = 200, description = "A page", body = List<Event>),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn list_events(
     axum::extract::State(app): axum::extract::State<App>,
     Allowed(caller, _): Allowed<ReadsEvents>,
@@ -342,13 +374,14 @@ pub async fn list_events(
 #[into_params(parameter_in = Query)]
 pub struct Search {
     /// Words that an event must hold.
+    #[param(max_length = 500)]
     pub q: String,
 }
 
 /// Searches events by their words, newest first.
 #[utoipa::path(get, path = "/v1/events/search", operation_id = "search_events", security(("bearer" = [])), params(Search, Page),
     responses((status = 200, description = "A page", body = List<Event>),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn search_events(
     axum::extract::State(app): axum::extract::State<App>,
     Allowed(caller, _): Allowed<SearchesEvents>,
@@ -360,17 +393,11 @@ pub async fn search_events(
 }
 
 async fn listed(app: &App, caller: Caller, filter: Filter, page: Page) -> Result<Json<List<Event>>, Problem> {
-    let limit = page.limit()?;
     let own = caller.tenant().ok_or(Problem::Forbidden)?;
-    let purpose = format!("events {filter:?}");
-    let (tenant, after) = match &page.cursor {
-        Some(cursor) => app.sealer.open(own, &purpose, cursor).map(|(tenant, at)| (tenant, Some(at)))?,
-        None => (own, None),
-    };
-    let sight = caller.sight.clone();
-    let count = page.count == Some(true);
-    let (mut items, total) = caller
-        .run_in(tenant, move |store| {
+    let page = page.of(app, own, format!("events {filter:?}"))?;
+    let (after, limit, count, sight) = (page.after, page.limit, page.count, caller.sight.clone());
+    let (items, total) = caller
+        .run_in(page.tenant, move |store| {
             Box::pin(async move {
                 let items = store.events(&filter, &sight, after, limit).await?;
                 let total = if count { Some(store.count_events(&filter, &sight).await?) } else { None };
@@ -378,21 +405,19 @@ async fn listed(app: &App, caller: Caller, filter: Filter, page: Page) -> Result
             })
         })
         .await?;
-    let more = items.len() as i64 > limit;
-    items.truncate(limit as usize);
-    let last = items.last().filter(|_| more);
-    let next_cursor = last.map(|event| {
-        let at_us = (event.occurred_at.unix_timestamp_nanos() / 1000) as i64;
-        app.sealer.seal(tenant, &purpose, Position { at_us, id: event.id })
-    });
-    Ok(Json(List { items, next_cursor, total }))
+    Ok(Json(page.list(items, total, |event| Position {
+        at_us: (event.occurred_at.unix_timestamp_nanos() / 1000) as i64,
+        id: event.id,
+    })))
 }
 
 /// Reads one event.
 #[utoipa::path(get, path = "/v1/events/{id}", operation_id = "get_event", security(("bearer" = [])),
-    params(("id" = Uuid, Path, description = "The event")),
-    responses((status = 200, description = "The event", body = Event), (status = 304, description = "Unchanged"),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+    params(("id" = Uuid, Path, description = "The event"),
+        ("If-None-Match" = Option<String>, Header, description = "A tag that is known", max_length = 200)),
+    responses((status = 200, description = "The event", body = Event, headers(("ETag" = String))),
+        (status = 304, description = "Unchanged", headers(("ETag" = String))),
+        Refusals))]
 pub async fn get_event(
     Allowed(caller, _): Allowed<ReadsEvents>,
     Ids([id]): Ids<1>,
@@ -403,9 +428,15 @@ pub async fn get_event(
     // Events never change, and the tag is made only of what the caller was let see.
     let digest = Sha256::digest(serde_json::to_vec(&event).map_err(|_| Problem::Internal)?);
     let tag = format!("\"{}\"", hex::encode(&digest[..12]));
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, &tag));
     let tag = HeaderValue::from_str(&tag).map_err(|_| Problem::Internal)?;
     let private = HeaderValue::from_static("private, no-cache");
     let headers = [(header::ETAG, tag), (header::CACHE_CONTROL, private)];
     Ok(if known { (StatusCode::NOT_MODIFIED, headers).into_response() } else { (headers, Json(event)).into_response() })
+}
+
+/// Whether `If-None-Match` names `tag`, compared weakly (RFC 9110, 13.1.2).
+fn names(value: &HeaderValue, tag: &str) -> bool {
+    let tags = value.to_str().unwrap_or_default().split(',').map(str::trim);
+    tags.map(|one| one.strip_prefix("W/").unwrap_or(one)).any(|one| one == "*" || one == tag)
 }

@@ -8,11 +8,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::App;
 use super::extract::{Body, Ids, Params, text};
-use super::{App, List, Page};
+use super::page::{List, Page};
 use crate::caller::{Allowed, Manages, Oversees};
 use crate::cursor::Position;
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::{Problem, Refusals};
 
 /// A member.
 #[derive(Debug, Serialize, ToSchema)]
@@ -85,7 +86,7 @@ pub struct MemberChange {
 /// Adds a member.
 #[utoipa::path(post, path = "/v1/members", operation_id = "create_member", security(("bearer" = [])), request_body = NewMember,
     responses((status = 201, description = "Added", body = Member),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn create_member(
     Allowed(caller, _): Allowed<Manages>,
     Body(new): Body<NewMember>,
@@ -104,17 +105,15 @@ pub async fn create_member(
 /// Lists members.
 #[utoipa::path(get, path = "/v1/members", operation_id = "list_members", security(("bearer" = [])), params(Page),
     responses((status = 200, description = "A page", body = List<Member>),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn list_members(
     State(app): State<App>,
     Allowed(caller, _): Allowed<Oversees>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<Member>>, Problem> {
-    let limit = page.limit()?;
-    let tenant = caller.tenant().ok_or(Problem::Forbidden)?;
-    let after = page.cursor.as_deref().map(|c| app.sealer.open(tenant, "members", c)).transpose()?.map(|(_, at)| at.id);
-    let count = page.count == Some(true);
-    let (mut items, total) = caller
+    let page = page.of(&app, caller.tenant().ok_or(Problem::Forbidden)?, "members".into())?;
+    let (after, limit, count) = (page.after_id(), page.limit, page.count);
+    let (items, total) = caller
         .run(move |store| {
             Box::pin(async move {
                 let items = store.members(after, limit).await?;
@@ -122,18 +121,14 @@ pub async fn list_members(
             })
         })
         .await?;
-    let more = items.len() as i64 > limit;
-    items.truncate(limit as usize);
-    let last = items.last().filter(|_| more);
-    let next_cursor = last.map(|m| app.sealer.seal(tenant, "members", Position { at_us: 0, id: m.id }));
-    Ok(Json(List { items, next_cursor, total }))
+    Ok(Json(page.list(items, total, |member| Position::of_id(member.id))))
 }
 
 /// Reads a member.
 #[utoipa::path(get, path = "/v1/members/{id}", operation_id = "get_member", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The membership")),
     responses((status = 200, description = "The member", body = Member),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn get_member(Allowed(caller, _): Allowed<Oversees>, Ids([id]): Ids<1>) -> Result<Json<Member>, Problem> {
     caller.run(move |store| Box::pin(store.member(id))).await.map(Json)
 }
@@ -142,7 +137,7 @@ pub async fn get_member(Allowed(caller, _): Allowed<Oversees>, Ids([id]): Ids<1>
 #[utoipa::path(patch, path = "/v1/members/{id}", operation_id = "update_member", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The membership")), request_body = MemberChange,
     responses((status = 200, description = "Changed", body = Member),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn update_member(
     Allowed(caller, _): Allowed<Manages>,
     Ids([id]): Ids<1>,
@@ -159,7 +154,7 @@ pub async fn update_member(
 #[utoipa::path(delete, path = "/v1/members/{id}", operation_id = "delete_member", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The membership")),
     responses((status = 204, description = "Ended"),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn delete_member(Allowed(caller, _): Allowed<Manages>, Ids([id]): Ids<1>) -> Result<StatusCode, Problem> {
     caller.run(move |store| Box::pin(store.remove_member(id))).await?;
     Ok(StatusCode::NO_CONTENT)

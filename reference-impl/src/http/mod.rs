@@ -4,8 +4,10 @@ pub mod annotations;
 pub mod api_keys;
 pub mod events;
 mod extract;
+pub(crate) mod log;
 pub mod members;
 mod open;
+pub mod page;
 mod platform;
 mod sign_in;
 
@@ -17,16 +19,16 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
+use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::cursor::Sealer;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemBody};
 use crate::token::Signer;
 
 /// Bytes of a body at most.
@@ -49,6 +51,10 @@ pub struct App {
     pub sealer: Sealer,
     /// Counters; no tenant in a label.
     pub metrics: Arc<Metrics>,
+    /// Hashes a tenant's id for the log.
+    pub log_key: Vec<u8>,
+    /// How many passwords are hashed at a time: each takes a core, and 19 MiB.
+    pub hashing: Arc<Semaphore>,
 }
 
 /// Counters.
@@ -57,42 +63,10 @@ pub struct Metrics {
     by_class: [AtomicU64; 5],
 }
 
-/// Where a page goes on, and how long it is.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct Page {
-    /// Rows a page.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<i64>,
-    /// Where to go on: the `next_cursor` of the page before.
-    pub cursor: Option<String>,
-    /// Also answer how many rows there are in all.
-    pub count: Option<bool>,
-}
-
-impl Page {
-    fn limit(&self) -> Result<i64, Problem> {
-        let limit = self.limit.unwrap_or(50);
-        let fits = (1..=200).contains(&limit);
-        fits.then_some(limit).ok_or_else(|| Problem::BadRequest("limit must be between 1 and 200".into()))
-    }
-}
-
-/// A page of a list.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct List<T> {
-    /// The rows.
-    pub items: Vec<T>,
-    /// Where to go on; null at the end.
-    pub next_cursor: Option<String>,
-    /// Rows in all, when asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub total: Option<i64>,
-}
-
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Audit log", description = "The reference multi-tenant audit-log service."),
+    components(schemas(ProblemBody)),
     modifiers(&Bearer)
 )]
 struct Document;
@@ -144,6 +118,7 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn(bounded))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::Internal.into_response()))
         .layer(middleware::from_fn_with_state(app.clone(), counted))
+        .layer(middleware::from_fn_with_state(app.clone(), log::logged))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(app)
 }

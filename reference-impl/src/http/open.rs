@@ -16,7 +16,7 @@ pub async fn healthz() -> &'static str {
 
 /// It can serve.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz",
-    responses((status = 200, description = "Ready", body = String), (status = 503, description = "Not ready", body = ProblemBody)))]
+    responses((status = 200, description = "Ready", body = String), (status = 503, description = "Not ready", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
     for pool in [&app.pool, &app.login, &app.platform] {
         sqlx::query("SELECT 1").execute(pool).await.map_err(|_| Problem::Busy)?;
@@ -25,7 +25,7 @@ pub async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
 }
 
 /// Counters for Prometheus; no tenant in a label.
-#[utoipa::path(get, path = "/metrics", operation_id = "metrics", responses((status = 200, description = "Counters", body = String)))]
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", responses((status = 200, description = "Counters", body = String, content_type = "text/plain")))]
 pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text())
 }

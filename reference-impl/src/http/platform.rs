@@ -8,11 +8,12 @@ use sqlx::Row;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::App;
 use super::extract::{Body, Params, text};
-use super::{App, List, Page};
+use super::page::{List, Page};
 use crate::caller::{Allowed, Operates};
 use crate::cursor::Position;
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::{Problem, Refusals};
 
 /// A tenant, to those who operate.
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,12 +47,14 @@ pub struct Usage {
     pub slug: String,
     /// Events kept.
     pub events: i64,
+    /// Bytes of their rows.
+    pub bytes: i64,
 }
 
 /// Makes a tenant.
 #[utoipa::path(post, path = "/v1/platform/tenants", operation_id = "create_tenant", security(("bearer" = [])), request_body = NewTenant,
     responses((status = 201, description = "Made", body = MadeTenant),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn create_tenant(
     State(app): State<App>,
     _: Allowed<Operates>,
@@ -75,27 +78,27 @@ pub async fn create_tenant(
 /// Lists tenants with their sizes.
 #[utoipa::path(get, path = "/v1/platform/usage", operation_id = "get_usage", security(("bearer" = [])), params(Page),
     responses((status = 200, description = "A page", body = List<Usage>),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn get_usage(
     State(app): State<App>,
     _: Allowed<Operates>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<Usage>>, Problem> {
-    let limit = page.limit()?;
-    let nobody = Uuid::nil();
-    let after = page.cursor.as_deref().map(|c| app.sealer.open(nobody, "usage", c)).transpose()?.map(|(_, at)| at.id);
-    let rows = sqlx::query("SELECT tenant_id, slug, events FROM platform_usage($1, $2)")
-        .bind(after)
-        .bind(limit as i32 + 1)
+    // No tenant has the nil id: a tenant's cursor never opens here.
+    let page = page.of(&app, Uuid::nil(), "usage".into())?;
+    let most = i32::try_from(page.limit).unwrap_or(i32::MAX).saturating_add(1);
+    let rows = sqlx::query("SELECT tenant_id, slug, events, bytes FROM platform_usage($1, $2)")
+        .bind(page.after_id())
+        .bind(most)
         .fetch_all(&app.platform)
         .await?;
-    let mut items: Vec<Usage> = rows
-        .iter()
-        .map(|row| Usage { tenant_id: row.get("tenant_id"), slug: row.get("slug"), events: row.get("events") })
-        .collect();
-    let more = items.len() as i64 > limit;
-    items.truncate(limit as usize);
-    let last = items.last().filter(|_| more);
-    let next_cursor = last.map(|u| app.sealer.seal(nobody, "usage", Position { at_us: 0, id: u.tenant_id }));
-    Ok(Json(List { items, next_cursor, total: None }))
+    let items = rows.iter().map(|row| Usage {
+        tenant_id: row.get("tenant_id"),
+        slug: row.get("slug"),
+        events: row.get("events"),
+        bytes: row.get("bytes"),
+    });
+    let count = sqlx::query_scalar("SELECT platform_tenants()");
+    let total = if page.count { Some(count.fetch_one(&app.platform).await?) } else { None };
+    Ok(Json(page.list(items.collect(), total, |usage: &Usage| Position::of_id(usage.tenant_id))))
 }

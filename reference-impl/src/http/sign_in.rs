@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::App;
 use super::extract::{Body, text};
-use crate::caller::{Allowed, Anyone, People};
-use crate::problem::{Problem, ProblemBody};
+use crate::caller::{Allowed, Anyone, People, Renews};
+use crate::problem::{Problem, Refusals};
 use crate::token::{self, ACCESS_S, Claims, SESSION_S};
 
 /// Who signs in.
@@ -68,7 +68,7 @@ pub struct Me {
 /// Signs in.
 #[utoipa::path(post, path = "/v1/sign-in", operation_id = "sign_in", request_body = SignIn,
     responses((status = 200, description = "Signed in", body = Tokens),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn sign_in(State(app): State<App>, Body(request): Body<SignIn>) -> Result<Json<Tokens>, Problem> {
     text("email", &request.email, 320)?;
     text("password", &request.password, 1024)?;
@@ -79,7 +79,11 @@ pub async fn sign_in(State(app): State<App>, Body(request): Body<SignIn>) -> Res
     let stored: Option<String> = rows.first().and_then(|row| row.get("password_hash"));
     let password = request.password;
     // Hashing takes milliseconds: not on a thread that serves.
-    let known = tokio::task::spawn_blocking(move || token::password_is(&password, stored.as_deref()));
+    let turn = app.hashing.clone().acquire_owned().await.map_err(|_| Problem::Internal)?;
+    let known = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        token::password_is(&password, stored.as_deref())
+    });
     let known = known.await.map_err(|_| Problem::Internal)?;
     let person = rows.first().filter(|_| known).ok_or(Problem::Unauthenticated)?;
     let person_id: Uuid = person.get("person_id");
@@ -122,34 +126,33 @@ fn tokens(
     Ok(Json(Tokens { access_token, refresh_token, token_type: "Bearer", expires_in_s: ACCESS_S, tenant_id: tenant }))
 }
 
-/// Renews a session: the old refresh token is worth nothing afterwards.
+/// Renews a session: the old refresh token is worth nothing afterwards. The access token sent beside it says whose the
+/// session is, and may have run out.
 #[utoipa::path(post, path = "/v1/token/refresh", operation_id = "refresh_token", security(("bearer" = [])), request_body = Refresh,
     responses((status = 200, description = "Renewed", body = Tokens),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn refresh_token(
     State(app): State<App>,
-    Allowed(caller, _): Allowed<People>,
+    Renews(caller): Renews,
     Body(request): Body<Refresh>,
 ) -> Result<Json<Tokens>, Problem> {
+    text("refresh_token", &request.refresh_token, 200)?;
     let refresh = token::secret("rt_");
-    let row = sqlx::query("SELECT session_id, person_id, tenant_id, role FROM renew_session($1, $2, $3)")
+    let row = sqlx::query("SELECT session_id, tenant_id, role FROM renew_session($1, $2, $3, $4)")
         .bind(token::hash(&request.refresh_token))
+        .bind(caller.id)
         .bind(token::hash(&refresh))
         .bind(OffsetDateTime::now_utc() + Duration::seconds(SESSION_S))
         .fetch_optional(&app.login)
         .await?
         .ok_or(Problem::Unauthenticated)?;
-    let (person, tenant) = (row.get("person_id"), row.get("tenant_id"));
-    if person != caller.id {
-        return Err(Problem::Unauthenticated);
-    }
-    tokens(&app, person, tenant, row.get("role"), row.get("session_id"), refresh)
+    tokens(&app, caller.id, row.get("tenant_id"), row.get("role"), row.get("session_id"), refresh)
 }
 
 /// Ends a session.
 #[utoipa::path(post, path = "/v1/sign-out", operation_id = "sign_out", security(("bearer" = [])), request_body = Refresh,
     responses((status = 204, description = "Ended"),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn sign_out(
     State(app): State<App>,
     Allowed(caller, _): Allowed<People>,
@@ -166,7 +169,7 @@ pub async fn sign_out(
 /// Says who one is.
 #[utoipa::path(get, path = "/v1/me", operation_id = "get_me", security(("bearer" = [])),
     responses((status = 200, description = "You", body = Me),
-        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json")))]
+        Refusals))]
 pub async fn get_me(Allowed(caller, _): Allowed<Anyone>) -> Result<Json<Me>, Problem> {
     if caller.tenant().is_some() {
         // Asks whether the membership still stands.

@@ -65,6 +65,17 @@ impl AuditStore {
         Ok(rows.iter().map(annotation).collect())
     }
 
+    /// How many annotations an event has.
+    ///
+    /// # Errors
+    /// What the database fails with.
+    pub async fn count_annotations(&mut self, event: Uuid) -> Result<i64, Problem> {
+        let tenant = self.tenant;
+        let statement = format!("SELECT count(*) FROM annotations WHERE {} AND event_id = $2", own());
+        let counted = sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).bind(event);
+        Ok(counted.fetch_one(self.connection()).await?)
+    }
+
     /// One annotation of an event that `sight` lets through.
     ///
     /// # Errors

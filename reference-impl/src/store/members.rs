@@ -11,15 +11,18 @@ use crate::problem::Problem;
 const COLUMNS: &str = "id, email, display_name, role, created_at";
 
 impl AuditStore {
-    /// Whether `person` still belongs to the tenant with `role`.
+    /// Whether `person` still belongs to the tenant with `role`, and has not signed out of `session`.
     ///
     /// # Errors
     /// What the database fails with.
-    pub async fn is_member(&mut self, person: Uuid, role: &str) -> Result<bool, Problem> {
+    pub async fn stands(&mut self, person: Uuid, role: &str, session: Uuid) -> Result<bool, Problem> {
         let tenant = self.tenant;
-        let statement =
-            format!("SELECT EXISTS (SELECT FROM memberships WHERE {} AND person_id = $2 AND role = $3)", own());
-        let found = sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).bind(person).bind(role);
+        let own = own();
+        let statement = format!(
+            "SELECT EXISTS (SELECT FROM memberships WHERE {own} AND person_id = $2 AND role = $3) \
+                AND EXISTS (SELECT FROM sessions WHERE {own} AND person_id = $2 AND id = $4)"
+        );
+        let found = sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).bind(person).bind(role).bind(session);
         Ok(found.fetch_one(self.connection()).await?)
     }
 

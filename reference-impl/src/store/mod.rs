@@ -6,15 +6,15 @@ pub mod api_keys;
 pub mod events;
 pub mod members;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::defects::{Defect, on};
+use crate::held::Held;
 
 /// The tenant's rows, within one transaction that is bound to it.
 pub struct AuditStore {
-    connection: PoolConnection<Postgres>,
+    held: Held,
     tenant: Uuid,
 }
 
@@ -33,17 +33,17 @@ pub enum Sight {
 
 impl AuditStore {
     /// The store of `tenant`; only the scope, which has bound the tenant to this connection, makes one.
-    pub(crate) fn bound(connection: PoolConnection<Postgres>, tenant: Uuid) -> Self {
-        Self { connection, tenant }
+    pub(crate) fn bound(held: Held, tenant: Uuid) -> Self {
+        Self { held, tenant }
     }
 
     /// Gives the connection back to the scope.
-    pub(crate) fn release(self) -> PoolConnection<Postgres> {
-        self.connection
+    pub(crate) fn release(self) -> Held {
+        self.held
     }
 
     fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
+        self.held.connection()
     }
 }
 
