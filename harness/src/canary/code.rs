@@ -14,7 +14,7 @@ pub(super) const OWNER_CHARS: usize = 9;
 pub(super) const TEXT_CHARS: usize = 20;
 /// Digits of a bigint canary, the prefix included.
 pub(super) const BIGINT_DIGITS: usize = 19;
-pub(super) const BIGINT_BASE: u64 = 5_073_000_000_000_000_000;
+pub(super) const BIGINT_BASE: u64 = 3_333_000_000_000_000_000;
 const BIGINT_CHECKS: u64 = 28;
 const BITS_45: u64 = (1 << 45) - 1;
 const BITS_55: u64 = (1 << 55) - 1;
@@ -160,13 +160,13 @@ impl Code {
         let slot = (u128::from(index) * u128::from(self.multiplier) + u128::from(self.shift))
             % u128::from(self.window.seconds);
         let second = self.window.start_unix_s + slot as i64;
-        Some(second * 1_000_000 + 507_300 + (self.check(9, second as u64) % 100) as i64)
+        Some(second * 1_000_000 + 333_300 + (self.check(9, second as u64) % 100) as i64)
     }
 
     pub(super) fn of_instant(&self, us: i64) -> Option<(Owner, u32)> {
         let (second, sub) = (us.div_euclid(1_000_000), us.rem_euclid(1_000_000));
         let slot = u64::try_from(second - self.window.start_unix_s).ok().filter(|s| *s < self.window.seconds)?;
-        if sub != 507_300 + (self.check(9, second as u64) % 100) as i64 {
+        if sub != 333_300 + (self.check(9, second as u64) % 100) as i64 {
             return None;
         }
         let slots = u128::from(self.window.seconds);

@@ -31,7 +31,7 @@ impl Mint {
     pub fn uuid(&self, canary: Canary) -> Uuid {
         // 32 fixed bits, 16 free, version, 12 free, variant, 62 free.
         let bits = self.code.uuid(canary);
-        let high = 0x5073_1946_u128 << 96;
+        let high = 0x3333_3333_u128 << 96;
         let first = (bits >> 74) << 80;
         let second = (bits >> 62 & 0xfff) << 64;
         let last = bits & ((1 << 62) - 1);
@@ -45,7 +45,7 @@ impl Mint {
 
     /// A unique local IPv6 address.
     pub fn inet(&self, canary: Canary) -> Ipv6Addr {
-        let head = u128::from(0xfd00 | u16::from(self.code.inet_site())) << 112 | 0x5073_u128 << 96;
+        let head = u128::from(0xfd00 | u16::from(self.code.inet_site())) << 112 | 0x3333_u128 << 96;
         Ipv6Addr::from_bits(head | self.code.inet(canary))
     }
 

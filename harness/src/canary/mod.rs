@@ -1,5 +1,6 @@
-//! Planted values that name their one owner. Every kind holds the digits `5073`, so that one search finds them all,
-//! in any case, among any number of tenants; a keyed check tells them from chance.
+//! Planted values that name their one owner. Every kind holds the digits `3333`, so that one search finds them all,
+//! in any case, among any number of tenants; a keyed check tells them from chance. One digit repeated looks the same at
+//! every alignment of base64, and its hexadecimal form holds itself: few searches find all encodings.
 
 mod code;
 mod mint;
@@ -13,9 +14,9 @@ pub use mint::Mint;
 pub use scan::{Scanner, layers};
 
 /// The digits that every kind of canary holds.
-const PREFIX: &[u8] = b"5073";
+const PREFIX: &[u8] = b"3333";
 /// What text and UUID canaries begin with.
-const MARK: &[u8] = b"50731946";
+const MARK: &[u8] = b"33333333";
 
 /// Whose a canary is: the index of a planted tenant, 20 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,110 +1,145 @@
-//! Finds canaries in bytes: one search for the common digits, a keyed decision at each hit, and a second search for
-//! encoded forms.
+//! Finds canaries in bytes: one search for the common digits and two for encoded forms, chunk by chunk, and a keyed
+//! decision at each hit.
 
 use std::borrow::Cow;
 use std::io::Read;
 use std::net::Ipv6Addr;
 
-use base64::Engine;
 use memchr::memmem::Finder;
 
-use super::code::{BIGINT_DIGITS, Code, OWNER_CHARS, TEXT_CHARS};
+use super::code::{BIGINT_DIGITS, Code, TEXT_CHARS};
 use super::{Canary, Encoding, Form, MARK, PREFIX, Sighting, TimeWindow};
 
 /// Bytes of an encoded run that are decoded: more than the longest canary needs.
-const RUN_MAX: usize = 128;
+const RUN_MAX: usize = 160;
 /// Bytes that a compressed answer may unfold to.
 const UNFOLDED_MAX: u64 = 64 << 20;
+/// Bytes searched at once: they stay in the nearest cache for the later passes.
+const CHUNK: usize = 16 << 10;
+/// Places tried at either end of a run of the prefix's digit, which neighbours may have lengthened.
+const TRIED: usize = 12;
+/// What the mark becomes in base64, at every alignment.
+const BASE64_MARK: &[u8] = b"MzMzMzMz";
+/// What half of the mark becomes where every character is escaped.
+const PERCENT_MARK: &[u8] = b"%33%33%33%33";
+const JSON_MARK: &[u8] = br"\u0033\u0033\u0033\u0033";
 
 /// Finds the canaries of one run. Its cost does not depend on how many tenants there are.
 pub struct Scanner {
     code: Code,
     plain: Finder<'static>,
-    encoded: [Encoded; 6],
-}
-
-/// A constant that betrays the mark under an encoding.
-struct Encoded {
-    finder: Finder<'static>,
-    encoding: Encoding,
-    /// Bytes of the mark that lie before the constant.
-    before: usize,
+    base64: Finder<'static>,
 }
 
 impl Scanner {
     /// A scanner with the run's key.
     pub fn new(key: [u8; 16], window: TimeWindow) -> Self {
-        let encoded = |needle: &str, encoding, before| Encoded {
-            finder: Finder::new(needle.as_bytes()).into_owned(),
-            encoding,
-            before,
-        };
-        let base64 = |before: usize| {
-            // Whole groups only: what shares a group with a neighbour is not constant.
-            let whole = (MARK.len() - before) / 3 * 3;
-            let text = base64::engine::general_purpose::STANDARD.encode(&MARK[before..before + whole]);
-            encoded(&text, Encoding::Base64, before)
-        };
-        Self {
-            code: Code::new(key, window),
-            plain: Finder::new(PREFIX).into_owned(),
-            encoded: [
-                base64(0),
-                base64(1),
-                base64(2),
-                encoded("35303733", Encoding::Hex, 0),
-                encoded("%35%30%37%33", Encoding::Percent, 0),
-                encoded(r"\u0035\u0030\u0037\u0033", Encoding::JsonEscape, 0),
-            ],
-        }
+        Self { code: Code::new(key, window), plain: Finder::new(PREFIX), base64: Finder::new(BASE64_MARK) }
     }
 
     /// Reports every sighting in `bytes`, as they are and under all encodings.
     pub fn scan(&self, bytes: &[u8], report: &mut dyn FnMut(Sighting)) {
-        self.scan_plain(bytes, report);
-        for encoded in &self.encoded {
-            for at in encoded.finder.find_iter(bytes) {
-                self.unfold(encoded, bytes, at, report);
+        let (mut plain, mut base64, mut escaped) = (0, 0, 0);
+        for start in (0..bytes.len()).step_by(CHUNK) {
+            let end = (start + CHUNK).min(bytes.len());
+            // A needle may begin in this chunk and end in the next.
+            let chunk = |needle: usize| &bytes[start..(end + needle - 1).min(bytes.len())];
+            for at in self.plain.find_iter(chunk(PREFIX.len())).map(|at| start + at) {
+                if at >= plain {
+                    plain = self.run(bytes, at, report);
+                }
+            }
+            for at in self.base64.find_iter(chunk(BASE64_MARK.len())).map(|at| start + at) {
+                if at >= base64 {
+                    base64 = self.base64(bytes, at, report);
+                }
+            }
+            for at in memchr::memchr2_iter(b'%', b'\\', &bytes[start..end]).map(|at| start + at) {
+                if at < escaped {
+                    continue;
+                }
+                for (mark, encoding) in [(PERCENT_MARK, Encoding::Percent), (JSON_MARK, Encoding::JsonEscape)] {
+                    if bytes[at..].starts_with(mark) {
+                        let (lead, digits) = mark[..mark.len() / 4].split_at(mark.len() / 4 - 2);
+                        self.unfolded(&escaped_run(&bytes[at..], lead), encoding, at, report);
+                        escaped = at + same(&bytes[at..], &[lead, digits].concat());
+                    }
+                }
             }
         }
     }
 
-    /// Reports every sighting that is not encoded.
-    pub fn scan_plain(&self, bytes: &[u8], report: &mut dyn FnMut(Sighting)) {
-        for at in self.plain.find_iter(bytes) {
-            if let Some(sighting) = self.decide(bytes, at) {
-                report(sighting);
-            }
+    /// Decides on the run of the prefix's digit around `at`; where it ends.
+    fn run(&self, bytes: &[u8], at: usize, report: &mut dyn FnMut(Sighting)) -> usize {
+        let digit = PREFIX[0];
+        let start = bytes[..at].iter().rposition(|b| *b != digit).map_or(0, |before| before + 1);
+        let end = bytes[at..].iter().position(|b| *b != digit).map_or(bytes.len(), |after| at + after);
+        if let Some(sighting) = places(start, end, MARK.len()).find_map(|place| self.marked(bytes, place)) {
+            report(sighting);
+            return end;
         }
+        // The hexadecimal form of the mark is a run of the same digit, twice as long.
+        let hex = places(start, end, MARK.len() * 2).find_map(|place| {
+            let decoded = escaped_run(&bytes[place..], b"");
+            places(0, same(&decoded, PREFIX[..1].as_ref()), MARK.len()).find_map(|place| self.marked(&decoded, place))
+        });
+        let found = hex.map(|sighting| Sighting { encoding: Encoding::Hex, offset: start, ..sighting });
+        if let Some(sighting) = found.or_else(|| self.unmarked(bytes, start, end)) {
+            report(sighting);
+        }
+        end
     }
 
-    /// What the digits at `at` belong to, judged by what surrounds them.
-    fn decide(&self, bytes: &[u8], at: usize) -> Option<Sighting> {
-        let sighting = |form, owner, row, column| {
-            Some(Sighting { owner, row, column, form, encoding: Encoding::Plain, offset: at })
-        };
+    /// The UUID or text whose mark begins at `at`.
+    fn marked(&self, bytes: &[u8], at: usize) -> Option<Sighting> {
         let rest = &bytes[at..];
-        if rest.starts_with(MARK) {
-            if let Some(canary) = self.uuid(rest) {
-                return sighting(Form::Uuid, canary.owner, Some(canary.row), Some(canary.column));
-            }
-            let chars = &rest[MARK.len()..rest.len().min(MARK.len() + TEXT_CHARS)];
-            let (owner, whole) = self.code.of_text(chars)?;
-            return sighting(Form::Text, owner, whole.map(|c| c.row), whole.map(|c| c.column));
+        if let Some(canary) = self.uuid(rest) {
+            return Some(sighting(Form::Uuid, canary.owner, Some(canary.row), Some(canary.column), at));
         }
-        let number = || self.bigint(rest).map(|(owner, row)| (Form::Bigint, owner, row, None));
+        let chars = &rest[MARK.len()..rest.len().min(MARK.len() + TEXT_CHARS)];
+        let (owner, whole) = self.code.of_text(chars)?;
+        Some(sighting(Form::Text, owner, whole.map(|c| c.row), whole.map(|c| c.column), at))
+    }
+
+    /// The address, instant or number that a run without a mark belongs to, judged by what stands before it.
+    fn unmarked(&self, bytes: &[u8], start: usize, end: usize) -> Option<Sighting> {
+        let number = || self.bigint(&bytes[start..]).map(|(owner, row)| (Form::Bigint, owner, row, None));
         let instant = |found: Option<(super::Owner, u32)>| found.map(|(owner, row)| (Form::Time, owner, row, None));
         // A colon or a point may stand before a number too.
-        let (form, owner, row, column) = match at.checked_sub(1).map(|before| bytes[before]) {
+        let (form, owner, row, column) = match start.checked_sub(1).map(|before| bytes[before]) {
             Some(b':') => {
-                let inet = self.inet(bytes, at).map(|c| (Form::Inet, c.owner, c.row, Some(c.column)));
+                let inet = self.inet(bytes, start).map(|c| (Form::Inet, c.owner, c.row, Some(c.column)));
                 inet.or_else(number)
             }
-            Some(b'.' | b',') => instant(self.instant(bytes, at)).or_else(number),
-            Some(b'0'..=b'9') => instant(self.epoch(bytes, at)),
+            Some(b'.' | b',') => instant(self.instant(bytes, start)).or_else(number),
+            Some(b'0'..=b'9') => instant(places(start, end, PREFIX.len()).find_map(|place| self.epoch(bytes, place))),
             _ => number(),
         }?;
-        sighting(form, owner, Some(row), column)
+        Some(sighting(form, owner, Some(row), column, start))
+    }
+
+    /// Decodes the base64 run around `at`; where its mark ends.
+    fn base64(&self, bytes: &[u8], at: usize, report: &mut dyn FnMut(Sighting)) -> usize {
+        let length = same(&bytes[at..], b"Mz");
+        // Half a group lies between the two ways to align a run that looks the same every two characters.
+        for shift in [0, 2] {
+            let mut whole = MARK.to_vec();
+            whole.extend(base64_run(&bytes[at + length.saturating_sub(16) + shift..]));
+            if self.unfolded(&whole, Encoding::Base64, at, report) {
+                break;
+            }
+        }
+        at + length
+    }
+
+    /// Decides on a decoded run that begins with the prefix's digit.
+    fn unfolded(&self, decoded: &[u8], encoding: Encoding, at: usize, report: &mut dyn FnMut(Sighting)) -> bool {
+        let end = same(decoded, &PREFIX[..1]);
+        let found = places(0, end, MARK.len()).find_map(|place| self.marked(decoded, place));
+        if let Some(sighting) = found {
+            report(Sighting { encoding, offset: at, ..sighting });
+        }
+        found.is_some()
     }
 
     fn uuid(&self, rest: &[u8]) -> Option<Canary> {
@@ -123,10 +158,10 @@ impl Scanner {
         let end = end.map_or(bytes.len().min(at + 36), |length| at + length);
         let address: Ipv6Addr = std::str::from_utf8(&bytes[start..end]).ok()?.parse().ok()?;
         let bits = address.to_bits();
-        (bits >> 120 == 0xfd && (bits >> 96) & 0xffff == 0x5073).then(|| self.code.of_inet(bits & ((1 << 96) - 1)))?
+        (bits >> 120 == 0xfd && (bits >> 96) & 0xffff == 0x3333).then(|| self.code.of_inet(bits & ((1 << 96) - 1)))?
     }
 
-    /// Text such as `2026-05-01T10:11:12.507342`, whose sub-second digits begin at `at`.
+    /// Text such as `2026-05-01T10:11:12.333342`, whose sub-second digits begin at `at`.
     fn instant(&self, bytes: &[u8], at: usize) -> Option<(super::Owner, u32)> {
         let text = bytes.get(at.checked_sub(20)?..at - 1)?;
         let number = |from: usize, length: usize| -> Option<i64> {
@@ -168,26 +203,23 @@ impl Scanner {
         let number = digits.iter().try_fold(0u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))?;
         self.code.of_bigint(number)
     }
+}
 
-    /// Decodes an encoded run from a hit on, and decides on what comes out.
-    fn unfold(&self, encoded: &Encoded, bytes: &[u8], at: usize, report: &mut dyn FnMut(Sighting)) {
-        let run = &bytes[at..];
-        let decoded = match encoded.encoding {
-            Encoding::Base64 => base64_run(run),
-            Encoding::Hex => escaped_run(run, b""),
-            Encoding::Percent => escaped_run(run, b"%"),
-            Encoding::JsonEscape => escaped_run(run, br"\u00"),
-            Encoding::Plain => return,
-        };
-        let mut whole = MARK[..encoded.before].to_vec();
-        whole.extend_from_slice(&decoded);
-        if whole.len() < MARK.len() + OWNER_CHARS {
-            return;
-        }
-        if let Some(sighting) = self.decide(&whole, 0) {
-            report(Sighting { encoding: encoded.encoding, offset: at, ..sighting });
-        }
-    }
+fn sighting(form: Form, owner: super::Owner, row: Option<u32>, column: Option<u16>, offset: usize) -> Sighting {
+    Sighting { owner, row, column, form, encoding: Encoding::Plain, offset }
+}
+
+/// Where something of `length` may begin in a run from `start` to `end`: near its start, then near its end.
+fn places(start: usize, end: usize, length: usize) -> impl Iterator<Item = usize> {
+    let last = (end + 1).saturating_sub(length).max(start);
+    let near = start..last.min(start + TRIED);
+    let far = last.saturating_sub(TRIED).max(near.end)..last;
+    near.chain(far)
+}
+
+/// How many bytes of `bytes` are repetitions of `unit`.
+fn same(bytes: &[u8], unit: &[u8]) -> usize {
+    bytes.chunks_exact(unit.len()).take_while(|chunk| *chunk == unit).count() * unit.len()
 }
 
 fn base64_run(run: &[u8]) -> Vec<u8> {
