@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
@@ -81,7 +81,10 @@ pub async fn migrate(url: &str) -> anyhow::Result<()> {
 
 fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
     // The parser's error may quote the URL, and the URL holds a password.
-    let options: PgConnectOptions = url.parse().map_err(|_| anyhow::anyhow!("a database URL cannot be read"))?;
+    let unreadable = "a database URL cannot be read: it begins with postgres://";
+    // sqlx reads any scheme, and then looks for a database on this machine.
+    ensure!(url.starts_with("postgres://") || url.starts_with("postgresql://"), unreadable);
+    let options: PgConnectOptions = url.parse().map_err(|_| anyhow::anyhow!(unreadable))?;
     Ok(options.application_name("audit-api").disable_statement_logging())
 }
 

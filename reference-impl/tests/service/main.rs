@@ -1,0 +1,19 @@
+//! The service against a real Postgres: what it answers, to whom, and what it leaves behind.
+
+mod cancel;
+mod credentials;
+mod cursors;
+mod database;
+#[cfg(feature = "defects")]
+mod defects;
+mod document;
+mod layers;
+mod process;
+mod program;
+mod refusals;
+mod roles;
+mod search;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
+mod writes;
