@@ -72,6 +72,11 @@ pub fn catalogue() -> Result<Vec<Requirement>> {
 pub fn select(only: &[String]) -> Result<Vec<Requirement>> {
     let all = catalogue()?;
     for word in only {
+        if word.trim().is_empty() {
+            return Err(Error::Usage(
+                "an empty selection judges nothing: name a requirement, or leave --only out".into(),
+            ));
+        }
         let family = word.strip_suffix("/..").or_else(|| word.strip_suffix('/'));
         let known = match family {
             Some(family) => all.iter().any(|r| r.family() == family),

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use partywall::postgres::{Options, Postgres, Source};
+use partywall::target::copy::execute;
+use partywall::target::database::connect;
 
 fn partywall(args: &[&str], reports: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_partywall"));
@@ -40,6 +43,7 @@ const NO_OPERATION: &str = "role = []\noperation = []\n[plant]\ntable = []\n";
 fn slips_of_the_hand_name_the_nearest_right_word() {
     check(&["certify", "--only", "read/by-ids"], 2, &["did you mean `read/by-id`"]);
     check(&["certify", "--only", "raed/.."], 2, &["did you mean `read/..`"]);
+    check(&["certify", "--only", ""], 2, &["an empty selection"]);
     check(&["certify", "--profile", "quik"], 2, &["did you mean `quick`"]);
     check(&["certify", "--postgres", "instaled"], 2, &["did you mean `installed`"]);
     check(&["certify", "--report", "htlm"], 2, &["did you mean `html`"]);
@@ -145,6 +149,16 @@ fn wait_for<T>(what: &str, mut test: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The folder of the one run.
+fn run_dir(reports: &Path) -> PathBuf {
+    std::fs::read_dir(reports).expect("runs").flatten().next().expect("a run").path()
+}
+
+fn report(reports: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(run_dir(reports).join("report.json")).expect("a report");
+    serde_json::from_str(&text).expect("JSON")
+}
+
 /// A long run, driven as far as its history, and its cluster.
 fn long_run(reports: &Path) -> (Child, i32, PathBuf) {
     let args = ["certify", "--postgres", "installed", "--max-cases", "100000000"];
@@ -160,6 +174,28 @@ fn long_run(reports: &Path) -> (Child, i32, PathBuf) {
 }
 
 #[test]
+fn a_target_that_dies_during_the_run_leaves_a_partial_report() {
+    let reports = tempfile::tempdir().expect("a folder");
+    let (mut child, ..) = long_run(reports.path());
+    // The history is there before the service is: one that has been judged at has told who it is.
+    wait_for("observations", || {
+        let history = std::fs::metadata(run_dir(reports.path()).join("history.ndjson.zst")).ok()?;
+        (history.len() > 10_000).then_some(())
+    });
+    let service = wait_for("the service", || {
+        let of = child.id().to_string();
+        let found = Command::new("pgrep").args(["-P", &of, "-x", "audit-api"]).output().expect("pgrep");
+        String::from_utf8_lossy(&found.stdout).trim().parse::<i32>().ok()
+    });
+    kill(Pid::from_raw(service), Signal::SIGKILL).expect("a signal");
+    assert_eq!(child.wait().expect("a child").code(), Some(4));
+    let report = report(reports.path());
+    let why = report.pointer("/run/stopped_because").and_then(serde_json::Value::as_str).unwrap_or_default();
+    assert!(why.contains("ended during the run") && why.contains("signal: 9"), "{why}");
+    assert!(report.pointer("/counts/judged").and_then(serde_json::Value::as_u64) > Some(0), "what was known is kept");
+}
+
+#[test]
 fn an_interrupted_run_leaves_its_report_and_no_server() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let reports = tempfile::tempdir().expect("a folder");
@@ -167,11 +203,11 @@ fn an_interrupted_run_leaves_its_report_and_no_server() {
         kill(Pid::from_raw(child.id() as i32), signal).expect("a signal");
         assert_eq!(child.wait().expect("a child").code(), Some(130), "{signal}");
         gone(postgres, &folder);
-        let run = std::fs::read_dir(reports.path()).expect("runs").flatten().next().expect("a run").path();
-        let report = std::fs::read_to_string(run.join("report.json")).expect("a report");
-        let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+        let report = report(reports.path());
         assert_eq!(report.pointer("/run/interrupted"), Some(&serde_json::Value::Bool(true)));
-        assert!(run.join("report.html").exists() && run.join("junit.xml").exists() && run.join("summary.md").exists());
+        for file in ["report.html", "junit.xml", "summary.md"] {
+            assert!(run_dir(reports.path()).join(file).exists(), "{file}");
+        }
     }
 }
 
@@ -187,4 +223,74 @@ fn a_killed_run_leaves_no_server_either() {
 fn gone(pid: i32, folder: &Path) {
     wait_for("the server's end", || kill(Pid::from_raw(pid), None).is_err().then_some(()));
     wait_for("the folder's end", || (!folder.exists()).then_some(()));
+}
+
+/// A server that is not the run's own.
+async fn server() -> Postgres {
+    Postgres::start(&Source::Installed, &Options::default()).await.expect("a Postgres")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_server_that_is_given_only_a_database_of_its_own_is_made_and_removed() {
+    let server = server().await;
+    let url = server.admin_url();
+    let before = standing(&url).await;
+    let args = ["certify", "--postgres", &url, "--max-cases", "0", "--only", "pool/..", "--format", "json"];
+    let output = check(&args, 0, &[]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let note = report.pointer("/run/postgres").and_then(serde_json::Value::as_str).unwrap_or_default();
+    assert!(note.ends_with("(url)"), "{note}");
+    assert_eq!(standing(&url).await, before, "nothing is left");
+
+    let mut admin = connect(&url).await.expect("a connection");
+    execute(&mut admin, "CREATE ROLE audit_app PASSWORD 'theirs'").await.expect("a role");
+    let password = "SELECT rolpassword FROM pg_authid WHERE rolname = 'audit_app'";
+    let theirs: String = sqlx::query_scalar(password).fetch_one(&mut admin).await.expect("a password");
+    check(&args, 2, &["a database role `audit_app` already", "drop the role"]);
+    let still: String = sqlx::query_scalar(password).fetch_one(&mut admin).await.expect("a password");
+    assert_eq!(still, theirs);
+    drop(admin);
+    server.stop().await;
+}
+
+/// The server's databases and roles.
+async fn standing(url: &str) -> Vec<String> {
+    let mut admin = connect(url).await.expect("a connection");
+    let names = "SELECT datname::text FROM pg_database UNION ALL SELECT rolname::text FROM pg_roles ORDER BY 1";
+    sqlx::query_scalar(names).fetch_all(&mut admin).await.expect("names")
+}
+
+/// No file of the process may grow beyond a limit: to a program that writes, that is a disk that is full.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_up_during_the_run_is_said_and_nothing_is_certified() {
+    let server = server().await;
+    let reports = tempfile::tempdir().expect("a folder");
+    let output = Command::new("/bin/sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 700; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_partywall")])
+        .args(["certify", "--postgres", &server.admin_url(), "--report-dir"])
+        .arg(reports.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("partywall runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("cannot write") && text.contains("history.ndjson.zst") && text.contains("--report-dir"),
+        "{text}"
+    );
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Inconclusive"), "what was known is told");
+    server.stop().await;
+}
+
+#[test]
+fn a_download_that_cannot_be_had_says_so_and_names_the_other_ways() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = partywall(&["certify", "--postgres", "download"], folder.path());
+    for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env(name, "http://127.0.0.1:1");
+    }
+    let output = command.env("HOME", folder.path()).output().expect("partywall runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains("download: ") && text.contains("network") && text.contains("--postgres"), "{text}");
 }

@@ -6,6 +6,8 @@ set -euo pipefail
 home="${PARTYWALL_DOCKER_HOME:-/tmp/partywall-docker}"
 socket="$home/docker.sock"
 
+# The pid of the daemon that `start` started, while it runs; a pid file outlives its process, and pids come again.
+ours() { [ -f "$home/pid" ] && [ "$(cat "/proc/$(cat "$home/pid")/comm" 2>/dev/null)" = dockerd ] && cat "$home/pid"; }
 answers() { docker --host "$1" version >/dev/null 2>&1; }
 
 case "${1:-start}" in
@@ -18,6 +20,7 @@ start)
     if [ -n "$host" ] && answers "$host"; then echo "DOCKER_HOST=$host"; exit 0; fi
   done
   mkdir -p "$home"
+  ours >/dev/null || rm -f "$home/pid" "$socket"
   dockerd --data-root "$home/data" --exec-root "$home/exec" --pidfile "$home/pid" --host "unix://$socket" \
     >"$home/log" 2>&1 &
   for _ in $(seq 100); do
@@ -29,7 +32,12 @@ start)
   exit 4
   ;;
 stop)
-  if [ -f "$home/pid" ]; then kill "$(cat "$home/pid")"; fi
+  if pid=$(ours); then
+    kill "$pid"
+    for _ in $(seq 100); do ours >/dev/null || exit 0; sleep 0.1; done
+    echo "error: dockerd $pid does not end" >&2
+    exit 4
+  fi
   ;;
 *)
   echo "usage: dockerd.sh start|stop" >&2

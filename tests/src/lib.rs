@@ -1,11 +1,10 @@
-//! What the tests share: a campaign against the bundled reference, and a database of the reference's.
+//! What the tests share: a campaign against the bundled reference.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
 use partywall::campaign::{Campaign, Ended, Interrupt, Variant};
-use partywall::postgres::{Options, Postgres, Source};
+use partywall::postgres::Source;
 use partywall::scenario::Bounds;
 use partywall::seed::Seed;
 use partywall::target::file::TargetFile;
@@ -39,41 +38,4 @@ pub fn campaign(seed: u64) -> anyhow::Result<(Campaign, tempfile::TempDir)> {
 /// Whatever kept it from starting.
 pub async fn run(campaign: &Campaign) -> anyhow::Result<Ended> {
     Ok(campaign.run(Arc::new(|_| {}), Interrupt::default()).await?)
-}
-
-/// A migrated database of the reference on a throw-away Postgres.
-pub struct Migrated {
-    /// The server; it ends with this value.
-    pub postgres: Postgres,
-}
-
-impl Migrated {
-    /// Starts a server and migrates a database on it.
-    ///
-    /// # Errors
-    /// No Postgres, or a migration that fails.
-    pub async fn start() -> anyhow::Result<Self> {
-        let postgres = Postgres::start(&Source::Auto, &Options::default()).await?;
-        postgres.create_database("audit").await?;
-        partywall_reference::serve::migrate(&postgres.admin_url_for("audit")).await.context("migrate")?;
-        Ok(Self { postgres })
-    }
-
-    /// The administrator's URL.
-    pub fn admin_url(&self) -> String {
-        self.postgres.admin_url_for("audit")
-    }
-
-    /// The URL of a database role, which is given a password.
-    ///
-    /// # Errors
-    /// No such role.
-    pub async fn url_of(&self, role: &str) -> anyhow::Result<String> {
-        use sqlx::Connection;
-        let mut admin = sqlx::PgConnection::connect(&self.admin_url()).await?;
-        let statement = format!("ALTER ROLE {role} LOGIN PASSWORD 'for-tests'");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await?;
-        admin.close().await?;
-        Ok(self.postgres.url_for("audit", role, "for-tests"))
-    }
 }

@@ -194,15 +194,20 @@ fn newest() -> Result<PathBuf, String> {
         });
         folders.extend(named.map(|e| e.path().join(below)));
     }
-    folders.retain(|folder| has_server(folder));
-    folders.sort();
-    folders.dedup();
-    let best = folders.into_iter().filter_map(|folder| Some((version(&folder)?, folder))).max();
-    best.map(|(_, folder)| folder).ok_or_else(|| {
+    newest_of(folders).ok_or_else(|| {
         "no server binaries (initdb, postgres) on PATH, by pg_config, or where packages put them; \
          on Debian: apt-get install postgresql"
             .into()
     })
+}
+
+/// The one of `folders` that holds the newest server.
+pub(super) fn newest_of(mut folders: Vec<PathBuf>) -> Option<PathBuf> {
+    folders.retain(|folder| has_server(folder));
+    folders.sort();
+    folders.dedup();
+    let best = folders.into_iter().filter_map(|folder| Some((version(&folder)?, folder))).max();
+    best.map(|(_, folder)| folder)
 }
 
 /// Major and minor version of the server in `bin`.

@@ -25,7 +25,7 @@ pub enum Source {
     Installed,
     /// A container, through testcontainers.
     Docker,
-    /// Binaries fetched by postgresql_embedded.
+    /// Binaries fetched from the releases of postgresql_embedded.
     Download,
 }
 
@@ -98,9 +98,9 @@ pub struct PassedOver {
 /// What keeps a server running; dropping it ends and removes the server.
 enum Keeper {
     Elsewhere,
+    /// Of binaries found or fetched.
     Installed(installed::Cluster),
     Docker(Box<docker::Container>),
-    Download(Box<download::Server>),
 }
 
 /// A Postgres that answers.
@@ -161,7 +161,7 @@ impl Postgres {
                 Source::Url(url) => Ok((Keeper::Elsewhere, elsewhere(url))),
                 Source::Installed => installed::start(options).await.map(|(c, a)| (Keeper::Installed(c), a)),
                 Source::Docker => docker::start(&options.image()).await.map(|(c, a)| (Keeper::Docker(Box::new(c)), a)),
-                _ => download::start().await.map(|(s, a)| (Keeper::Download(Box::new(s)), a)),
+                _ => download::start().await.map(|(c, a)| (Keeper::Installed(c), a)),
             };
             match started {
                 Ok((keeper, address)) => return Self::greet(keeper, address, rung.word(), passed_over).await,
@@ -266,7 +266,6 @@ impl Postgres {
             Keeper::Elsewhere => {}
             Keeper::Installed(cluster) => drop(cluster),
             Keeper::Docker(container) => container.stop().await,
-            Keeper::Download(server) => server.stop().await,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The target's database: made on the run's Postgres, with a password for every database role that serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
@@ -18,6 +18,14 @@ pub async fn connect(url: &str) -> Result<PgConnection> {
     PgConnection::connect_with(&options).await.map_err(|e| {
         Error::Unreachable(format!("cannot connect to the database at {}: {}", options.get_host(), database_words(&e)))
     })
+}
+
+/// Closes, and so learns whether the last statement arrived.
+///
+/// # Errors
+/// What the server says.
+pub async fn close(connection: PgConnection) -> Result<()> {
+    connection.close().await.map_err(|e| Error::Unreachable(database_words(&e)))
 }
 
 /// Gives each of the target's database roles a fresh password; their URLs.
@@ -39,6 +47,34 @@ pub async fn role_urls(
         })?;
         urls.insert(role.clone(), url_for(role, &password));
     }
-    connection.close().await.map_err(|e| Error::Unreachable(database_words(&e)))?;
+    close(connection).await?;
     Ok(urls)
+}
+
+/// The names of a server's roles.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn role_names(admin_url: &str) -> Result<BTreeSet<String>> {
+    let mut connection = connect(admin_url).await?;
+    let names: Vec<String> = sqlx::query_scalar("SELECT rolname::text FROM pg_roles")
+        .fetch_all(&mut connection)
+        .await
+        .map_err(|e| Error::Unreachable(database_words(&e)))?;
+    // The names are here; how the farewell goes does not matter.
+    let _ = connection.close().await;
+    Ok(names.into_iter().collect())
+}
+
+/// Removes roles that own nothing any more.
+///
+/// # Errors
+/// The server does not answer, or something depends on a role.
+pub async fn drop_roles(admin_url: &str, roles: &BTreeSet<String>) -> Result<()> {
+    let mut connection = connect(admin_url).await?;
+    for role in roles {
+        execute(&mut connection, &format!("DROP ROLE IF EXISTS {}", quoted(role))).await?;
+    }
+    let _ = connection.close().await;
+    Ok(())
 }

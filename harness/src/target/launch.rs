@@ -44,22 +44,28 @@ impl Surroundings {
         }
     }
 
-    /// `text` with its placeholders filled in.
+    /// `text` with its placeholders filled in; `{{` and `}}` stand for braces.
     ///
     /// # Errors
     /// A placeholder that nothing here fills.
     pub fn fill(&self, text: &str, port: u16, pool_size: Option<u32>) -> Result<String> {
         let mut out = String::new();
         let mut rest = text;
-        while let Some((before, after)) = rest.split_once('{') {
-            let (word, after) =
-                after.split_once('}').ok_or_else(|| Error::Usage(format!("`{text}`: unclosed `{{`")))?;
+        while let Some((before, after)) = rest.split_once(['{', '}']) {
+            let brace = &rest[before.len()..=before.len()];
             out.push_str(before);
-            out.push_str(&self.word(word, port, pool_size).ok_or_else(|| {
-                let known = ["address", "port", "pool_size", "database", "database:ROLE", "secret:N"];
-                crate::error::unknown("placeholder", word, known)
-            })?);
-            rest = after;
+            rest = if let Some(escaped) = after.strip_prefix(brace) {
+                out.push_str(brace);
+                escaped
+            } else {
+                let lone = || Error::Usage(format!("`{text}`: lone `{brace}`; write `{brace}{brace}` for the brace"));
+                let (word, after) = after.split_once('}').filter(|_| brace == "{").ok_or_else(lone)?;
+                out.push_str(&self.word(word, port, pool_size).ok_or_else(|| {
+                    let known = ["address", "port", "pool_size", "database", "database:ROLE", "secret:N"];
+                    crate::error::unknown("placeholder", word, known)
+                })?);
+                after
+            };
         }
         out.push_str(rest);
         Ok(out)
@@ -281,4 +287,20 @@ pub async fn run(words: &[String], program: &Path, surroundings: &Surroundings) 
     let tail: Vec<&str> = log.lines().rev().take(8).collect();
     let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
     Err(Error::Unreachable(format!("{shown} failed ({}):\n{tail}", output.status)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_filled_and_doubled_braces_are_braces() {
+        let fill = |text: &str| Surroundings::default().fill(text, 80, Some(2)).map_err(|e| e.to_string());
+        assert_eq!(fill("http://{address}/{pool_size}").as_deref(), Ok("http://127.0.0.1:80/2"));
+        assert_eq!(fill("{{\"port\":{port}}}").as_deref(), Ok("{\"port\":80}"));
+        assert!(fill("{prot}").is_err_and(|e| e.contains("did you mean `port`")));
+        for lone in ["{port", "port}", "{"] {
+            assert!(fill(lone).is_err_and(|e| e.contains("lone")), "{lone}");
+        }
+    }
 }

@@ -36,6 +36,16 @@ async fn every_tenant_table_and_partition_forces_one_policy_and_belongs_to_the_o
             "{name} is served past its parent"
         );
     }
+    let not_leading: Vec<String> = sqlx::query_scalar(
+        "SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid \
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' \
+           JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am am ON am.oid = x.relam \
+          WHERE c.relnamespace = 'public'::regnamespace AND c.relrowsecurity AND am.amname = 'btree' \
+            AND i.indkey[0] <> a.attnum AND x.relname NOT LIKE '%by_hash%'",
+    )
+    .fetch_all(&mut admin)
+    .await?;
+    assert_eq!(not_leading, Vec::<String>::new(), "indexes that do not lead with the tenant");
     Ok(())
 }
 

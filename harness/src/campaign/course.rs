@@ -1,0 +1,162 @@
+//! Drives the plan in every pool state, and has each observation written, then judged.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use super::stage::Stage;
+use super::{Campaign, Run};
+use crate::canary::Scanner;
+use crate::cell::{Lanes, PoolState};
+use crate::drive::{self, Door, Sequences};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::history::{self, Observation, Outcome};
+use crate::oracle::Judge;
+use crate::plan::{Plan, Planner};
+use crate::target::http;
+use crate::target::identity::{Identities, Secrets};
+use crate::target::launch::Service;
+
+/// Observations between two progress events.
+const PROGRESS_EVERY: u64 = 200;
+/// Failed requests in a row after which a target that runs elsewhere counts as gone.
+const FAILURES_MAX: u32 = 50;
+
+/// One plan, driven.
+pub(super) struct Course<'a> {
+    campaign: &'a Campaign,
+    run: &'a Run,
+    stage: &'a Stage,
+    plan: &'a Arc<Plan>,
+    secrets: &'a Arc<Secrets>,
+    judge: &'a mut Judge,
+    writer: history::Writer,
+    began: Instant,
+    until: Option<Instant>,
+    planned: u64,
+    number: u64,
+}
+
+impl<'a> Course<'a> {
+    /// Ready to drive `plan` against what `stage` holds; `writer` is the history's.
+    pub(super) fn new(
+        (campaign, run, stage): (&'a Campaign, &'a Run, &'a Stage),
+        plan: &'a Arc<Plan>,
+        secrets: &'a Arc<Secrets>,
+        judge: &'a mut Judge,
+        writer: history::Writer,
+    ) -> Self {
+        let began = Instant::now();
+        let until = plan.bounds.time_s_max.map(|s| began + Duration::from_secs(s));
+        let planned = Planner::new(plan.clone()).size();
+        Self { campaign, run, stage, plan, secrets, judge, writer, began, until, planned, number: 0 }
+    }
+
+    /// Drives every pool state; the service is launched anew for each pool size. What was observed is kept also when
+    /// this fails.
+    pub(super) async fn drive(mut self) -> Result<()> {
+        let driven = self.pool_sizes().await;
+        let closed = self.writer.finish();
+        driven.and(closed)
+    }
+
+    async fn pool_sizes(&mut self) -> Result<()> {
+        let mut states: Vec<PoolState> = self.plan.pool_states().collect();
+        while !states.is_empty() && !self.over() {
+            let size = states[0].pool_size;
+            let same: Vec<PoolState> = states.iter().copied().take_while(|s| s.pool_size == size).collect();
+            states.drain(..same.len());
+            let mut service = self.stage.launch(self.campaign, size, &self.run.log()).await?;
+            let base_url = self.campaign.base_url(service.as_ref());
+            let mut driven = Ok(());
+            for state in same {
+                driven = self.pool_state(state, &base_url, &mut service).await;
+                if driven.is_err() {
+                    break;
+                }
+            }
+            if let Some(service) = service {
+                service.stop().await;
+            }
+            driven?;
+        }
+        Ok(())
+    }
+
+    async fn pool_state(&mut self, state: PoolState, base_url: &str, service: &mut Option<Service>) -> Result<()> {
+        let door = Arc::new(self.door(base_url).await?);
+        let planner = Planner::new(self.plan.clone());
+        let sequences: Sequences = Arc::new(Mutex::new(Box::new(planner.into_sequences(state))));
+        let lanes = match state.lanes {
+            Lanes::One => 1,
+            Lanes::Many => self.plan.bounds.workers,
+        };
+        let pause = self.plan.bounds.rate_limit.map(|rate| Duration::from_secs(1) * lanes / rate.max(1));
+        let (sender, mut receiver) = mpsc::channel(256);
+        let mut running = JoinSet::new();
+        for connection in 0..lanes {
+            let (door, sequences) = (door.clone(), sequences.clone());
+            running.spawn(drive::lane(door, connection, sequences, sender.clone(), self.until, pause));
+        }
+        drop(sender);
+        let mut failures = 0;
+        while let Some(observation) = receiver.recv().await {
+            failures = if matches!(observation.outcome, Outcome::Failed { .. }) { failures + 1 } else { 0 };
+            self.observe(observation)?;
+            if failures > 0
+                && let Some(why) = service.as_mut().and_then(Service::ended)
+            {
+                return Err(Error::Unreachable(format!("the target ended during the run: {why}")));
+            }
+            if failures > FAILURES_MAX {
+                return Err(Error::Unreachable(format!(
+                    "the target stopped answering: {FAILURES_MAX} requests in a row failed. Check its log"
+                )));
+            }
+            if self.over() {
+                return Ok(());
+            }
+        }
+        while let Some(lane) = running.join_next().await {
+            lane.map_err(|e| Error::Defect(format!("a lane broke: {e}")))??;
+        }
+        Ok(())
+    }
+
+    async fn door(&self, base_url: &str) -> Result<Door> {
+        let client = http::client(http::TIMEOUT)?;
+        let holdings = self.plan.holdings();
+        Ok(Door {
+            plan: self.plan.clone(),
+            base_url: base_url.into(),
+            identities: Identities::establish(self.plan, &holdings, self.secrets, &client, base_url).await?,
+            secrets: self.secrets.clone(),
+            scanner: Arc::new(Scanner::new(self.plan.seed.canary_key(), self.plan.window())),
+            began: self.began,
+        })
+    }
+
+    fn observe(&mut self, mut observation: Observation) -> Result<()> {
+        observation.number = self.number;
+        self.number += 1;
+        self.writer.append(&observation)?;
+        for sentence in self.judge.observe(&observation) {
+            (self.run.events)(Event::Found(sentence));
+        }
+        let done = self.judge.counts().attempted;
+        if done.is_multiple_of(PROGRESS_EVERY) {
+            let (planned, findings) = (self.planned.max(done), self.judge.findings() as u64);
+            (self.run.events)(Event::Progress { done, planned, findings });
+        }
+        Ok(())
+    }
+
+    fn over(&self) -> bool {
+        self.run.interrupt.is_raised()
+            || self.until.is_some_and(|until| Instant::now() >= until)
+            || (self.campaign.first_finding_only && self.judge.findings() > 0)
+    }
+}

@@ -1,0 +1,158 @@
+//! What must stand before anything is driven: the program, a Postgres, the target's database with its schema and roles.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Campaign, Run};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::postgres::{Options, Postgres, Source};
+use crate::target::database::{drop_roles, role_names, role_urls};
+use crate::target::file::Database;
+use crate::target::launch::{self, Service, Surroundings};
+
+/// A target that can be planted, and launched at any pool size.
+pub(super) struct Stage {
+    postgres: Option<Postgres>,
+    pub(super) surroundings: Surroundings,
+    pub(super) program: Option<PathBuf>,
+    /// Where Postgres came from, for the report.
+    pub(super) note: String,
+    /// The database, where its server is not ours and it has to be removed by name.
+    database: String,
+    /// The roles that its setup made.
+    made: BTreeSet<String>,
+}
+
+impl Stage {
+    /// Finds the program, starts Postgres, makes the database and its roles. What is worth knowing goes to `notes`.
+    pub(super) async fn build(campaign: &Campaign, run: &Run, notes: &mut Vec<String>) -> Result<Self> {
+        let target = &campaign.target;
+        let mut surroundings = Surroundings::default();
+        surroundings.make_secrets(target);
+        let defects = target.launch.as_ref().and_then(|launch| launch.defects.as_ref());
+        if let (false, Some(build)) = (campaign.variant.defects.is_empty(), defects) {
+            surroundings.env.insert(build.variable.clone(), campaign.variant.defects.join(","));
+        }
+        surroundings.instead = campaign.variant.instead.iter().cloned().collect();
+        (run.events)(Event::Stage("prepare"));
+        let program = match &target.launch {
+            Some(launch) => Some(launch::find_program(launch, campaign.variant.defects_build).await?),
+            None => None,
+        };
+        let mut stage = Self {
+            postgres: None,
+            surroundings,
+            program,
+            note: "the target's own".into(),
+            database: format!("partywall-{}", run.id),
+            made: BTreeSet::new(),
+        };
+        let Some(database) = &target.database else { return Ok(stage) };
+        if database.url.is_some() {
+            return Err(Error::Usage(
+                "[database] url names a database that Partywall did not make; it is not written to. Leave url out, \
+                 and give --postgres a server where Partywall may make a database of its own"
+                    .into(),
+            ));
+        }
+        let postgres = start(&campaign.postgres, run, notes).await?;
+        stage.note = format!("PostgreSQL {} ({})", postgres.server_version(), postgres.rung());
+        stage.postgres = Some(postgres);
+        // What was made so far is removed whether or not the rest can be.
+        match stage.database(database).await {
+            Ok(()) => Ok(stage),
+            Err(error) => {
+                stage.strike().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn database(&mut self, database: &Database) -> Result<()> {
+        let Some(postgres) = &self.postgres else { return Ok(()) };
+        let before = role_names(&postgres.admin_url()).await?;
+        // Roles belong to the server, not to a database: those of somebody else are not given new passwords.
+        if let (false, Some(role)) = (postgres.is_ours(), database.roles.iter().find(|role| before.contains(*role))) {
+            return Err(Error::Usage(format!(
+                "the server has a database role `{role}` already, which Partywall did not make and does not touch. \
+                 Give --postgres a server without it, or drop the role"
+            )));
+        }
+        postgres.create_database(&self.database).await?;
+        let admin = postgres.admin_url_for(&self.database);
+        self.surroundings.admin_url = Some(admin.clone());
+        if let Some(program) = &self.program {
+            for words in &database.setup {
+                launch::run(words, program, &self.surroundings).await?;
+            }
+        }
+        self.made = role_names(&admin).await?.difference(&before).cloned().collect();
+        let url = |role: &str, password: &str| postgres.url_for(&self.database, role, password);
+        self.surroundings.role_urls = role_urls(&admin, database, &url).await?;
+        Ok(())
+    }
+
+    /// Launches the service; none when the target runs elsewhere.
+    pub(super) async fn launch(
+        &self,
+        campaign: &Campaign,
+        pool_size: Option<u32>,
+        log: &Path,
+    ) -> Result<Option<Service>> {
+        let (Some(launch), Some(program)) = (&campaign.target.launch, &self.program) else { return Ok(None) };
+        Service::start(program, launch, &self.surroundings, pool_size, log).await.map(Some)
+    }
+
+    /// The target's OpenAPI document: from the file that the target file names, or from the service.
+    pub(super) async fn document(&self, campaign: &Campaign, log: &Path) -> Result<String> {
+        let place = &campaign.target.openapi;
+        if !place.starts_with('/') {
+            let path = campaign.target_dir.join(place);
+            return std::fs::read_to_string(&path).map_err(|e| Error::read(&path, e));
+        }
+        let service = self.launch(campaign, None, log).await?;
+        let base_url = campaign.base_url(service.as_ref());
+        let document = fetch(&format!("{base_url}{place}"), place).await;
+        if let Some(service) = service {
+            service.stop().await;
+        }
+        document
+    }
+
+    /// Takes everything down.
+    pub(super) async fn strike(self) {
+        let Some(postgres) = self.postgres else { return };
+        if !postgres.is_ours() {
+            // Best effort: the server may be gone; what stays carries Partywall's name.
+            let _ = postgres.drop_database(&self.database).await;
+            let _ = drop_roles(&postgres.admin_url(), &self.made).await;
+        }
+        postgres.stop().await;
+    }
+}
+
+async fn start(source: &Source, run: &Run, notes: &mut Vec<String>) -> Result<Postgres> {
+    let postgres = Postgres::start(source, &Options::default()).await?;
+    let passed = postgres.passed_over().iter().map(|p| format!("Postgres by {} passed over: {}", p.rung, p.why));
+    for note in passed.chain(postgres.warnings().iter().cloned()) {
+        (run.events)(Event::Note(note.clone()));
+        notes.push(note);
+    }
+    Ok(postgres)
+}
+
+async fn fetch(url: &str, place: &str) -> Result<String> {
+    let client = crate::target::http::client(Duration::from_secs(10))?;
+    let failed = |why: String| {
+        Error::Unreachable(format!("GET {place} for the OpenAPI document {why}. Check `openapi` in the target file"))
+    };
+    let answer = client.get(url).send().await;
+    let answer = answer.map_err(|e| failed(format!("got no answer: {}", e.without_url())))?;
+    let status = answer.status();
+    if !status.is_success() {
+        return Err(failed(format!("answered {status}")));
+    }
+    answer.text().await.map_err(|e| failed(format!("broke off: {}", e.without_url())))
+}
