@@ -154,6 +154,14 @@ takes! {
     Annotates: Owner Admin Member;
     /// Those who may read what administrators manage.
     Oversees: Owner Admin Auditor;
+    /// Those who oversee, and those whose events must fit.
+    ReadsTypes: Owner Admin Auditor Member Ingest;
+    /// Those who keep searches.
+    Searches: Owner Admin Auditor Member;
+    /// People of a tenant.
+    Belongs: Owner Admin Auditor Member;
+    /// Who owns the tenant.
+    Owns: Owner;
     /// Those who manage the tenant.
     Manages: Owner Admin;
     /// The platform's operators.

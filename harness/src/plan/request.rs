@@ -8,7 +8,7 @@ use super::body::Writer;
 use super::{Planner, Proof, Request};
 use crate::canary::Owner;
 use crate::operation::{Operation, Place};
-use crate::target::file::Access;
+use crate::target::file::{Access, Per};
 use crate::tenant::rfc3339;
 
 /// Names under which services take a tenant from a request; a document's own names of that kind are added.
@@ -246,6 +246,8 @@ pub fn principal_value(
             let owner = if holdings.is_platform(home) { Owner::PLATFORM } else { owner };
             holdings.value(owner, row, &home.name, column)?
         }
+        // A tenant's one row is everyone's in it.
+        None if wanted.per == Per::Tenant => holdings.value(owner, 0, table, column)?,
         None => holdings.value(Owner::ABSENT, 0, table, column)?,
     };
     value.text().ok_or_else(|| format!("{table}.{column} cannot stand in a request"))

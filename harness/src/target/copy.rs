@@ -128,6 +128,11 @@ fn put(buffer: &mut Vec<u8>, field: &Field, column: &Column) -> std::result::Res
             buffer.push(1);
             buffer.extend_from_slice(value.to_string().as_bytes());
         }
+        (Field::Text(text), "jsonb") => {
+            serde_json::from_str::<serde_json::Value>(text).map_err(|_| format!("`{text}` is no JSON"))?;
+            buffer.push(1);
+            buffer.extend_from_slice(text.as_bytes());
+        }
         (Field::Bytes(bytes), "bytea") => buffer.extend_from_slice(bytes),
         (Field::Bigint(n), "bigint") => buffer.extend_from_slice(&n.to_be_bytes()),
         (Field::Text(text), "boolean") => buffer.push(u8::from(text == "true")),

@@ -71,17 +71,15 @@ pub async fn list_annotations(
     Ids([event]): Ids<1>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<Annotation>>, Problem> {
-    let page = page.of(&app, caller.tenant().ok_or(Problem::Forbidden)?, format!("annotations {event}"))?;
-    let (after, limit, count, sight) = (page.after_id(), page.limit, page.count, caller.sight.clone());
-    let (items, total) = caller
-        .run(move |store| {
-            Box::pin(async move {
-                let items = store.annotations(event, &sight, after, limit).await?;
-                Ok((items, if count { Some(store.count_annotations(event).await?) } else { None }))
-            })
+    let sight = caller.sight.clone();
+    let position = |annotation: &Annotation| Position::of_id(annotation.id);
+    page.answer(&app, &caller, format!("annotations {event}"), position, move |store, asked| {
+        Box::pin(async move {
+            let items = store.annotations(event, &sight, asked.after_id(), asked.limit).await?;
+            Ok((items, if asked.count { Some(store.count_annotations(event).await?) } else { None }))
         })
-        .await?;
-    Ok(Json(page.list(items, total, |annotation| Position::of_id(annotation.id))))
+    })
+    .await
 }
 
 /// Reads an annotation.

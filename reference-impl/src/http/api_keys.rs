@@ -74,17 +74,14 @@ pub async fn list_api_keys(
     Allowed(caller, _): Allowed<Manages>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<ApiKey>>, Problem> {
-    let page = page.of(&app, caller.tenant().ok_or(Problem::Forbidden)?, "api keys".into())?;
-    let (after, limit, count) = (page.after_id(), page.limit, page.count);
-    let (items, total) = caller
-        .run(move |store| {
-            Box::pin(async move {
-                let items = store.api_keys(after, limit).await?;
-                Ok((items, if count { Some(store.count_api_keys().await?) } else { None }))
-            })
+    let position = |key: &ApiKey| Position::of_id(key.id);
+    page.answer(&app, &caller, "api keys".into(), position, |store, asked| {
+        Box::pin(async move {
+            let items = store.api_keys(asked.after_id(), asked.limit).await?;
+            Ok((items, if asked.count { Some(store.count("api_keys").await?) } else { None }))
         })
-        .await?;
-    Ok(Json(page.list(items, total, |key| Position::of_id(key.id))))
+    })
+    .await
 }
 
 /// Reads an API key.

@@ -1,6 +1,7 @@
 //! Events: write one, write many, list, read, search.
 
 use axum::Json;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -11,11 +12,13 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::App;
+use super::event_types::misfits;
 use super::extract::{Body, Ids, Params, Raw, text};
 use super::page::{List, Page};
 use crate::caller::{Allowed, Caller, ReadsEvents, SearchesEvents, WritesEvents};
 use crate::cursor::Position;
 use crate::problem::{LineError, Problem, Refusals};
+use crate::store::AuditStore;
 use crate::store::events::Filter;
 
 /// Lines of a bulk at most.
@@ -191,7 +194,7 @@ impl NewEvent {
 }
 
 /// Postgres keeps every character but NUL.
-fn has_nul(value: &serde_json::Value) -> bool {
+pub(super) fn has_nul(value: &serde_json::Value) -> bool {
     match value {
         serde_json::Value::String(text) => text.contains('\0'),
         serde_json::Value::Array(values) => values.iter().any(has_nul),
@@ -237,7 +240,7 @@ pub enum Sort {
 }
 
 impl EventFilter {
-    fn filter(self) -> Result<Filter, Problem> {
+    pub(super) fn filter(self) -> Result<Filter, Problem> {
         for (name, value) in
             [("action", &self.action), ("target_type", &self.target_type), ("target_id", &self.target_id)]
         {
@@ -276,13 +279,7 @@ pub async fn create_event(
 ) -> Result<Response, Problem> {
     new.check()?;
     let event = match headers.get("idempotency-key") {
-        None => {
-            caller
-                .run(move |store| {
-                    Box::pin(async move { store.add_events(vec![new]).await?.pop().ok_or(Problem::Internal) })
-                })
-                .await?
-        }
+        None => caller.run(move |store| Box::pin(written(store, new))).await?,
         Some(key) => {
             let key =
                 key.to_str().map_err(|_| Problem::BadRequest("Idempotency-Key must be ASCII".into()))?.to_string();
@@ -292,6 +289,28 @@ pub async fn create_event(
     };
     let location = HeaderValue::from_str(&format!("/v1/events/{}", event.id)).map_err(|_| Problem::Internal)?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(event)).into_response())
+}
+
+/// Writes one event, whose details must fit its type.
+async fn written(store: &mut AuditStore, new: NewEvent) -> Result<Event, Problem> {
+    match all_written(store, vec![(1, new)]).await {
+        Ok(mut events) => events.pop().ok_or(Problem::Internal),
+        Err(Problem::BadLines(mut lines)) => {
+            Err(Problem::Unprocessable(lines.pop().map_or_else(String::new, |line| line.detail)))
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Writes the events of numbered lines; none when the details of one do not fit its type.
+async fn all_written(store: &mut AuditStore, lines: Vec<(usize, NewEvent)>) -> Result<Vec<Event>, Problem> {
+    let (numbers, events): (Vec<usize>, Vec<NewEvent>) = lines.into_iter().unzip();
+    let misfits = misfits(store, &events).await?;
+    if !misfits.is_empty() {
+        let errors = misfits.into_iter().map(|(index, detail)| LineError { line: numbers[index], detail });
+        return Err(Problem::BadLines(errors.collect()));
+    }
+    store.add_events(events).await
 }
 
 /// Writes an event unless this principal's key has written it before. Of two at the same time, one waits for the other
@@ -314,7 +333,7 @@ async fn try_once(caller: &Caller, key: String, new: NewEvent) -> Result<Event, 
                     let problem = || Problem::Unprocessable("this Idempotency-Key was used for another request".into());
                     return same.then_some(event).ok_or_else(problem);
                 }
-                let event = store.add_events(vec![new]).await?.pop().ok_or(Problem::Internal)?;
+                let event = written(store, new).await?;
                 if !store.remember(principal, &key, &hash, &event).await? {
                     return Err(Problem::Conflict("a request with this Idempotency-Key is under way".into()));
                 }
@@ -342,7 +361,7 @@ pub async fn create_events_bulk(
         }
         let parsed = serde_json::from_str::<NewEvent>(line).map_err(|e| e.to_string());
         match parsed.and_then(|event| event.check().map(|()| event).map_err(|e| e.to_string())) {
-            Ok(event) => events.push(event),
+            Ok(event) => events.push((index + 1, event)),
             Err(detail) => errors.push(LineError { line: index + 1, detail }),
         }
     }
@@ -352,7 +371,7 @@ pub async fn create_events_bulk(
     if events.is_empty() {
         return Err(Problem::Unprocessable("a bulk has at least one line".into()));
     }
-    let items = caller.run(move |store| Box::pin(store.add_events(events))).await?;
+    let items = caller.run(move |store| Box::pin(all_written(store, events))).await?;
     Ok((StatusCode::CREATED, Json(List { items, next_cursor: None, total: None })))
 }
 
@@ -361,7 +380,7 @@ pub async fn create_events_bulk(
     responses((status = 200, description = "A page", body = List<Event>),
         Refusals))]
 pub async fn list_events(
-    axum::extract::State(app): axum::extract::State<App>,
+    State(app): State<App>,
     Allowed(caller, _): Allowed<ReadsEvents>,
     Params(filter): Params<EventFilter>,
     Params(page): Params<Page>,
@@ -383,7 +402,7 @@ pub struct Search {
     responses((status = 200, description = "A page", body = List<Event>),
         Refusals))]
 pub async fn search_events(
-    axum::extract::State(app): axum::extract::State<App>,
+    State(app): State<App>,
     Allowed(caller, _): Allowed<SearchesEvents>,
     Params(search): Params<Search>,
     Params(page): Params<Page>,
@@ -393,22 +412,55 @@ pub async fn search_events(
 }
 
 async fn listed(app: &App, caller: Caller, filter: Filter, page: Page) -> Result<Json<List<Event>>, Problem> {
-    let own = caller.tenant().ok_or(Problem::Forbidden)?;
-    let page = page.of(app, own, format!("events {filter:?}"))?;
-    let (after, limit, count, sight) = (page.after, page.limit, page.count, caller.sight.clone());
-    let (items, total) = caller
-        .run_in(page.tenant, move |store| {
-            Box::pin(async move {
-                let items = store.events(&filter, &sight, after, limit).await?;
-                let total = if count { Some(store.count_events(&filter, &sight).await?) } else { None };
-                Ok((items, total))
-            })
+    let sight = caller.sight.clone();
+    page.answer(app, &caller, format!("events {filter:?}"), position, move |store, asked| {
+        Box::pin(async move {
+            let items = store.events(&filter, &sight, asked.after, asked.limit).await?;
+            Ok((items, if asked.count { Some(store.count_events(&filter, &sight).await?) } else { None }))
         })
-        .await?;
-    Ok(Json(page.list(items, total, |event| Position {
-        at_us: (event.occurred_at.unix_timestamp_nanos() / 1000) as i64,
-        id: event.id,
-    })))
+    })
+    .await
+}
+
+/// Lists what happened to one target, newest first. A target without events is not there.
+#[utoipa::path(get, path = "/v1/targets/{type}/{id}/events", operation_id = "list_target_events", security(("bearer" = [])),
+    params(("type" = String, Path, description = "The target's type", max_length = 100),
+        ("id" = String, Path, description = "The target's id", max_length = 200), Page),
+    responses((status = 200, description = "A page", body = List<Event>),
+        Refusals))]
+pub async fn list_target_events(
+    State(app): State<App>,
+    Allowed(caller, _): Allowed<ReadsEvents>,
+    Path((kind, id)): Path<(String, String)>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<Event>>, Problem> {
+    text("type", &kind, 100).and_then(|()| text("id", &id, 200)).map_err(|_| Problem::NotFound)?;
+    let filter = Filter { target_type: Some(kind), target_id: Some(id), ..Filter::default() };
+    there(listed(&app, caller, filter, page).await)
+}
+
+/// Lists what one actor did, newest first. An actor without events is not there.
+#[utoipa::path(get, path = "/v1/actors/{id}/events", operation_id = "list_actor_events", security(("bearer" = [])),
+    params(("id" = Uuid, Path, description = "The actor"), Page),
+    responses((status = 200, description = "A page", body = List<Event>),
+        Refusals))]
+pub async fn list_actor_events(
+    State(app): State<App>,
+    Allowed(caller, _): Allowed<ReadsEvents>,
+    Ids([actor]): Ids<1>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<Event>>, Problem> {
+    let filter = Filter { actor: Some(actor), ..Filter::default() };
+    there(listed(&app, caller, filter, page).await)
+}
+
+/// A list below something that is known by its events alone.
+fn there(listed: Result<Json<List<Event>>, Problem>) -> Result<Json<List<Event>>, Problem> {
+    listed.and_then(|list| if list.0.items.is_empty() { Err(Problem::NotFound) } else { Ok(list) })
+}
+
+fn position(event: &Event) -> Position {
+    Position { at_us: (event.occurred_at.unix_timestamp_nanos() / 1000) as i64, id: event.id }
 }
 
 /// Reads one event.

@@ -111,17 +111,14 @@ pub async fn list_members(
     Allowed(caller, _): Allowed<Oversees>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<Member>>, Problem> {
-    let page = page.of(&app, caller.tenant().ok_or(Problem::Forbidden)?, "members".into())?;
-    let (after, limit, count) = (page.after_id(), page.limit, page.count);
-    let (items, total) = caller
-        .run(move |store| {
-            Box::pin(async move {
-                let items = store.members(after, limit).await?;
-                Ok((items, if count { Some(store.count_members().await?) } else { None }))
-            })
+    let position = |member: &Member| Position::of_id(member.id);
+    page.answer(&app, &caller, "members".into(), position, |store, asked| {
+        Box::pin(async move {
+            let items = store.members(asked.after_id(), asked.limit).await?;
+            Ok((items, if asked.count { Some(store.count("memberships").await?) } else { None }))
         })
-        .await?;
-    Ok(Json(page.list(items, total, |member| Position::of_id(member.id))))
+    })
+    .await
 }
 
 /// Reads a member.

@@ -2,6 +2,7 @@
 
 pub mod annotations;
 pub mod api_keys;
+pub mod event_types;
 pub mod events;
 mod extract;
 pub(crate) mod log;
@@ -9,7 +10,11 @@ pub mod members;
 mod open;
 pub mod page;
 mod platform;
+pub mod saved_searches;
 mod sign_in;
+pub mod stats;
+pub mod tenant;
+pub mod viewer_tokens;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,17 +94,32 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(sign_in::sign_in))
         .routes(routes!(sign_in::refresh_token))
         .routes(routes!(sign_in::sign_out))
+        .routes(routes!(sign_in::switch_tenant))
         .routes(routes!(sign_in::get_me))
         .routes(routes!(events::create_event, events::list_events))
         .routes(routes!(events::create_events_bulk))
         .routes(routes!(events::search_events))
         .routes(routes!(events::get_event))
+        .routes(routes!(stats::get_stats))
+        .routes(routes!(stats::get_facets))
+        .routes(routes!(events::list_target_events))
+        .routes(routes!(events::list_actor_events))
         .routes(routes!(annotations::create_annotation, annotations::list_annotations))
         .routes(routes!(annotations::get_annotation, annotations::update_annotation, annotations::delete_annotation))
         .routes(routes!(members::create_member, members::list_members))
         .routes(routes!(members::get_member, members::update_member, members::delete_member))
         .routes(routes!(api_keys::create_api_key, api_keys::list_api_keys))
         .routes(routes!(api_keys::get_api_key, api_keys::revoke_api_key))
+        .routes(routes!(viewer_tokens::create_viewer_token, viewer_tokens::list_viewer_tokens))
+        .routes(routes!(viewer_tokens::get_viewer_token, viewer_tokens::revoke_viewer_token))
+        .routes(routes!(event_types::get_event_type, event_types::put_event_type))
+        .routes(routes!(saved_searches::create_saved_search, saved_searches::list_saved_searches))
+        .routes(routes!(
+            saved_searches::get_saved_search,
+            saved_searches::update_saved_search,
+            saved_searches::delete_saved_search
+        ))
+        .routes(routes!(tenant::get_tenant, tenant::update_tenant))
         .routes(routes!(platform::create_tenant))
         .routes(routes!(platform::get_usage))
         .routes(routes!(open::healthz))

@@ -86,9 +86,9 @@ pub async fn get_usage(
 ) -> Result<Json<List<Usage>>, Problem> {
     // No tenant has the nil id: a tenant's cursor never opens here.
     let page = page.of(&app, Uuid::nil(), "usage".into())?;
-    let most = i32::try_from(page.limit).unwrap_or(i32::MAX).saturating_add(1);
+    let most = i32::try_from(page.asked.limit).unwrap_or(i32::MAX).saturating_add(1);
     let rows = sqlx::query("SELECT tenant_id, slug, events, bytes FROM platform_usage($1, $2)")
-        .bind(page.after_id())
+        .bind(page.asked.after_id())
         .bind(most)
         .fetch_all(&app.platform)
         .await?;
@@ -99,6 +99,6 @@ pub async fn get_usage(
         bytes: row.get("bytes"),
     });
     let count = sqlx::query_scalar("SELECT platform_tenants()");
-    let total = if page.count { Some(count.fetch_one(&app.platform).await?) } else { None };
+    let total = if page.asked.count { Some(count.fetch_one(&app.platform).await?) } else { None };
     Ok(Json(page.list(items.collect(), total, |usage: &Usage| Position::of_id(usage.tenant_id))))
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::App;
 use super::extract::{Body, text};
-use crate::caller::{Allowed, Anyone, People, Renews};
+use crate::caller::{Allowed, Anyone, Belongs, People, Renews};
 use crate::problem::{Problem, Refusals};
 use crate::token::{self, ACCESS_S, Claims, SESSION_S};
 
@@ -52,6 +52,14 @@ pub struct Refresh {
     /// The refresh token.
     #[schema(max_length = 200)]
     pub refresh_token: String,
+}
+
+/// Where to go.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// One of one's own tenants.
+    pub tenant_id: Uuid,
 }
 
 /// Who one is.
@@ -101,16 +109,41 @@ pub async fn sign_in(State(app): State<App>, Body(request): Body<SignIn>) -> Res
         },
     }
     .ok_or(Problem::Unauthenticated)?;
+    open(&app, person_id, tenant, role).await
+}
+
+/// Opens a session.
+async fn open(app: &App, person: Uuid, tenant: Option<Uuid>, role: String) -> Result<Json<Tokens>, Problem> {
     let (session, refresh) = (Uuid::now_v7(), token::secret("rt_"));
     sqlx::query("SELECT open_session($1, $2, $3, $4, $5)")
         .bind(session)
-        .bind(person_id)
+        .bind(person)
         .bind(tenant)
         .bind(token::hash(&refresh))
         .bind(OffsetDateTime::now_utc() + Duration::seconds(SESSION_S))
         .execute(&app.login)
         .await?;
-    tokens(&app, person_id, tenant, role, session, refresh)
+    tokens(app, person, tenant, role, session, refresh)
+}
+
+/// Opens a session in another of one's own tenants; the one at hand stays open.
+#[utoipa::path(post, path = "/v1/tenants/switch", operation_id = "switch_tenant", security(("bearer" = [])), request_body = Switch,
+    responses((status = 200, description = "Signed in there", body = Tokens),
+        Refusals))]
+pub async fn switch_tenant(
+    State(app): State<App>,
+    Allowed(caller, _): Allowed<Belongs>,
+    Body(request): Body<Switch>,
+) -> Result<Json<Tokens>, Problem> {
+    // The session at hand must still stand.
+    caller.run(|_| Box::pin(async { Ok(()) })).await?;
+    let role: Option<String> = sqlx::query_scalar("SELECT role_of($1, $2)")
+        .bind(caller.id)
+        .bind(request.tenant_id)
+        .fetch_one(&app.login)
+        .await?;
+    // A tenant that one does not belong to, and one that does not exist, are alike.
+    open(&app, caller.id, Some(request.tenant_id), role.ok_or(Problem::NotFound)?).await
 }
 
 fn tokens(

@@ -38,16 +38,6 @@ impl AuditStore {
         Ok(rows.fetch_all(self.connection()).await?.iter().map(api_key).collect())
     }
 
-    /// How many keys there are.
-    ///
-    /// # Errors
-    /// What the database fails with.
-    pub async fn count_api_keys(&mut self) -> Result<i64, Problem> {
-        let tenant = self.tenant;
-        let statement = format!("SELECT count(*) FROM api_keys WHERE {}", own());
-        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).fetch_one(self.connection()).await?)
-    }
-
     /// One key.
     ///
     /// # Errors

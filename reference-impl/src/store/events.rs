@@ -76,8 +76,7 @@ impl AuditStore {
     /// [`Problem::NotFound`].
     pub async fn event(&mut self, id: Uuid, sight: &Sight) -> Result<Event, Problem> {
         let own = own_unless(Defect::IdorById);
-        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM events WHERE {}", bound(own)));
-        start(&mut query, own, self.tenant);
+        let mut query = begin(&format!("SELECT {COLUMNS} FROM events"), own, self.tenant);
         query.push(" AND id = ").push_bind(id);
         see(&mut query, sight);
         let row = query.build().fetch_optional(self.connection()).await?.ok_or(Problem::NotFound)?;
@@ -97,8 +96,7 @@ impl AuditStore {
     ) -> Result<Vec<Event>, Problem> {
         let own = own();
         let from = self.relation(filter).await?;
-        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM {from} WHERE {}", bound(own)));
-        start(&mut query, own, self.tenant);
+        let mut query = begin(&format!("SELECT {COLUMNS} FROM {from}"), own, self.tenant);
         narrow(&mut query, filter, sight);
         let (order, sign) = if filter.ascending { ("ASC", " > ") } else { ("DESC", " < ") };
         if let Some(after) = after {
@@ -124,8 +122,7 @@ impl AuditStore {
     /// What the database fails with.
     pub async fn count_events(&mut self, filter: &Filter, sight: &Sight) -> Result<i64, Problem> {
         let own = own_unless(Defect::CountUnscoped);
-        let mut query = QueryBuilder::new(format!("SELECT count(*) FROM events WHERE {}", bound(own)));
-        start(&mut query, own, self.tenant);
+        let mut query = begin("SELECT count(*) FROM events", own, self.tenant);
         narrow(&mut query, filter, sight);
         Ok(query.build().fetch_one(self.connection()).await?.get(0))
     }
@@ -188,14 +185,12 @@ impl AuditStore {
     }
 }
 
-/// The tenant predicate up to its parameter, which the builder binds itself.
-fn bound(own: &str) -> &str {
-    own.split("$1").next().unwrap_or_default()
-}
-
-fn start(query: &mut QueryBuilder<Postgres>, own: &str, tenant: Uuid) {
-    query.push_bind(tenant);
-    query.push(own.split_once("$1").map_or("", |(_, rest)| rest));
+/// `select` with the tenant predicate, whose parameter the builder binds itself.
+pub(super) fn begin(select: &str, own: &str, tenant: Uuid) -> QueryBuilder<Postgres> {
+    let (before, after) = own.split_once("$1").unwrap_or((own, ""));
+    let mut query = QueryBuilder::new(format!("{select} WHERE {before}"));
+    query.push_bind(tenant).push(after);
+    query
 }
 
 fn see(query: &mut QueryBuilder<Postgres>, sight: &Sight) {
@@ -213,7 +208,7 @@ fn see(query: &mut QueryBuilder<Postgres>, sight: &Sight) {
     }
 }
 
-fn narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter, sight: &Sight) {
+pub(super) fn narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter, sight: &Sight) {
     see(query, sight);
     if let Some(actor) = filter.actor {
         query.push(" AND actor_id = ").push_bind(actor);

@@ -55,16 +55,6 @@ impl AuditStore {
         Ok(rows.fetch_all(self.connection()).await?.iter().map(member).collect())
     }
 
-    /// How many members there are.
-    ///
-    /// # Errors
-    /// What the database fails with.
-    pub async fn count_members(&mut self) -> Result<i64, Problem> {
-        let tenant = self.tenant;
-        let statement = format!("SELECT count(*) FROM memberships WHERE {}", own());
-        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).fetch_one(self.connection()).await?)
-    }
-
     /// One member.
     ///
     /// # Errors

@@ -3,14 +3,20 @@
 
 pub mod annotations;
 pub mod api_keys;
+pub mod event_types;
 pub mod events;
 pub mod members;
+pub mod saved_searches;
+pub mod stats;
+pub mod tenant;
+pub mod viewer_tokens;
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use crate::defects::{Defect, on};
 use crate::held::Held;
+use crate::problem::Problem;
 
 /// The tenant's rows, within one transaction that is bound to it.
 pub struct AuditStore {
@@ -40,6 +46,16 @@ impl AuditStore {
     /// Gives the connection back to the scope.
     pub(crate) fn release(self) -> Held {
         self.held
+    }
+
+    /// How many rows of `table` the tenant has.
+    ///
+    /// # Errors
+    /// What the database fails with.
+    pub async fn count(&mut self, table: &'static str) -> Result<i64, Problem> {
+        let tenant = self.tenant;
+        let statement = format!("SELECT count(*) FROM {table} WHERE {}", own());
+        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).fetch_one(self.connection()).await?)
     }
 
     fn connection(&mut self) -> &mut PgConnection {

@@ -15,5 +15,6 @@ mod roles;
 mod search;
 #[path = "../support/mod.rs"]
 mod support;
+mod tenant_objects;
 mod world;
 mod writes;

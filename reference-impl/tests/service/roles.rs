@@ -10,12 +10,17 @@ use crate::world::{ROLES, World, event};
 const TABLE: &[(&str, &str, &str, u16)] = &[
     ("POST", "/v1/token/refresh", "owner admin auditor member platform", 200),
     ("POST", "/v1/sign-out", "owner admin auditor member platform", 204),
+    ("POST", "/v1/tenants/switch", "owner admin auditor member", 200),
     ("GET", "/v1/me", "owner admin auditor member ingest viewer platform", 200),
     ("POST", "/v1/events", "owner admin ingest", 201),
     ("POST", "/v1/events/bulk", "owner admin ingest", 201),
     ("GET", "/v1/events", "owner admin auditor member viewer", 200),
     ("GET", "/v1/events/{event}", "owner admin auditor member viewer", 200),
     ("GET", "/v1/events/search?q=document", "owner admin auditor member", 200),
+    ("GET", "/v1/events/stats", "owner admin auditor", 200),
+    ("GET", "/v1/events/facets", "owner admin auditor", 200),
+    ("GET", "/v1/targets/document/t/events", "owner admin auditor member viewer", 200),
+    ("GET", "/v1/actors/{actor}/events", "owner admin auditor member viewer", 200),
     ("POST", "/v1/events/{event}/annotations", "owner admin member", 201),
     ("GET", "/v1/events/{event}/annotations", "owner admin auditor member", 200),
     ("GET", "/v1/events/{event}/annotations/{annotation}", "owner admin auditor member", 200),
@@ -30,6 +35,19 @@ const TABLE: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/api-keys", "owner admin", 200),
     ("GET", "/v1/api-keys/{key}", "owner admin", 200),
     ("DELETE", "/v1/api-keys/{key}", "owner admin", 204),
+    ("POST", "/v1/viewer-tokens", "owner admin", 201),
+    ("GET", "/v1/viewer-tokens", "owner admin", 200),
+    ("GET", "/v1/viewer-tokens/{viewer}", "owner admin", 200),
+    ("DELETE", "/v1/viewer-tokens/{viewer}", "owner admin", 204),
+    ("GET", "/v1/event-types/typed", "owner admin auditor member ingest", 200),
+    ("PUT", "/v1/event-types/typed", "owner admin", 200),
+    ("POST", "/v1/saved-searches", "owner admin auditor member", 201),
+    ("GET", "/v1/saved-searches", "owner admin auditor member", 200),
+    ("GET", "/v1/saved-searches/{search}", "owner admin auditor member", 200),
+    ("PATCH", "/v1/saved-searches/{search}", "owner admin auditor member", 200),
+    ("DELETE", "/v1/saved-searches/{search}", "owner admin auditor member", 204),
+    ("GET", "/v1/tenant", "owner admin auditor", 200),
+    ("PATCH", "/v1/tenant", "owner", 200),
     ("POST", "/v1/platform/tenants", "platform", 201),
     ("GET", "/v1/platform/usage", "platform", 200),
 ];
@@ -46,6 +64,11 @@ async fn body(world: &World, role: &str, method: &str, path: &str) -> Option<Val
         ("POST", "/v1/members") => {
             Some(json!({"email": format!("{fresh}@x.example"), "display_name": "New", "role": "member"}))
         }
+        ("POST", "/v1/tenants/switch") => Some(json!({"tenant_id": world.a.id})),
+        ("POST", "/v1/viewer-tokens") => Some(json!({"name": "new", "actor_id": fresh})),
+        ("PUT", "/v1/event-types/typed") => Some(json!({"schema": {"type": "object"}})),
+        ("POST", "/v1/saved-searches") => Some(json!({"name": "new", "query": {"q": "word"}})),
+        ("PATCH", path) if path.contains("saved-searches") || path.ends_with("tenant") => Some(json!({"name": "new"})),
         ("PATCH", _) => Some(json!({"role": "auditor"})),
         ("POST", "/v1/api-keys") => Some(json!({"name": "new"})),
         ("POST", _) => Some(json!({"slug": fresh, "name": "New"})),
@@ -69,6 +92,25 @@ async fn path(world: &World, role: &str, path: &str) -> String {
     if path.contains("{member}") {
         let new = body(world, role, "POST", "/v1/members").await.expect("a member");
         path = path.replace("{member}", &world.post(&owner, "/v1/members", new).await.expect(201).id().to_string());
+    }
+    if path.starts_with("/v1/targets") || path.contains("{actor}") {
+        world.event(tenant, "member", "t").await;
+        path = path.replace("{actor}", &tenant.people["member"].to_string());
+    }
+    if path.contains("{viewer}") {
+        let new = json!({"name": "v", "actor_id": tenant.people["member"]});
+        let made = world.post(&owner, "/v1/viewer-tokens", new).await.expect(201);
+        path = path.replace("{viewer}", &made.id().to_string());
+    }
+    if path.contains("typed") {
+        let put = json!({"schema": {"type": "object"}});
+        world.call(&owner, Method::PUT, "/v1/event-types/typed", Some(put)).await.expect(200);
+    }
+    if path.contains("{search}") {
+        let keeper = world.token(tenant, if role == "member" { role } else { "owner" }).await;
+        let new = json!({"name": "s", "query": {}});
+        let kept = world.post(&keeper, "/v1/saved-searches", new).await.expect(201);
+        path = path.replace("{search}", &kept.id().to_string());
     }
     if path.contains("{key}") {
         let new = world.post(&owner, "/v1/api-keys", json!({"name": "k"})).await.expect(201);
