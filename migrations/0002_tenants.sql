@@ -1,5 +1,5 @@
 -- Why: who the tenants are, and who belongs to them. People are known across tenants, since one person may belong to
--- several: that table is closed to the service, which reaches it through the functions of 0005 alone.
+-- several: that table is closed to the service, which reaches it through the functions of 0004 alone.
 SET ROLE audit_owner;
 
 -- The one place that says what tenant is bound. Missing and empty context are NULL, and NULL matches nothing.
@@ -13,7 +13,13 @@ CREATE TABLE tenants (
   id         uuid PRIMARY KEY,
   slug       text NOT NULL UNIQUE,
   name       text NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT now()
+  created_at timestamptz NOT NULL DEFAULT now(),
+  -- Where its tables are: among everybody's, in a schema of its own, or in a database of its own.
+  storage    text NOT NULL DEFAULT 'shared' CHECK (storage IN ('shared', 'schema', 'database')),
+  -- The search path that finds them. One without a schema of its own finds none of another's.
+  home       text NOT NULL GENERATED ALWAYS AS (
+               CASE storage WHEN 'shared' THEN 'public, pg_temp'
+                            ELSE 'tenant_' || replace(id::text, '-', '') || ', public, pg_temp' END) STORED
 );
 ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenants FORCE ROW LEVEL SECURITY;
@@ -21,6 +27,7 @@ CREATE POLICY own_tenant ON tenants
   USING (id = nullif(current_setting('app.tenant_id', true), '')::uuid)
   WITH CHECK (id = nullif(current_setting('app.tenant_id', true), '')::uuid);
 GRANT SELECT ON tenants TO audit_app, audit_worker;
+GRANT UPDATE (name) ON tenants TO audit_app;
 
 -- Not a tenant table: no role that serves may read or write it.
 CREATE TABLE people (

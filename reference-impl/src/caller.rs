@@ -108,7 +108,7 @@ impl Caller {
     {
         let (person, role) = (self.id, self.role);
         let session = self.session.filter(|_| Some(tenant) == self.tenant && !on(Defect::TenantFromQuery));
-        TenantScope::of(self.app.pool.clone(), tenant)
+        TenantScope::of(self.app.storage.clone(), tenant)
             .run(move |store| {
                 Box::pin(async move {
                     if let Some(session) = session

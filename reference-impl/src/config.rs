@@ -20,8 +20,38 @@ pub enum Command {
         #[arg(long, env = "AUDIT_ADMIN_DATABASE_URL", hide_env_values = true)]
         database_url: String,
     },
+    /// Tend the tenants.
+    Tenants {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: Tenants,
+    },
     /// Serve the API.
     Serve(Serve),
+}
+
+/// What to do with tenants.
+#[derive(Subcommand)]
+pub enum Tenants {
+    /// Move them to another storage model; their rows are compared one by one before they count as moved.
+    Move(Move),
+}
+
+/// How to move tenants.
+#[derive(clap::Args)]
+pub struct Move {
+    /// An administrator's URL: one that row security does not apply to, and that may make schemas and databases.
+    #[arg(long, env = "AUDIT_ADMIN_DATABASE_URL", hide_env_values = true)]
+    pub database_url: String,
+    /// All that are stored so: shared (when nothing else is said), schema or database.
+    #[arg(long, conflicts_with = "tenant")]
+    pub from: Option<String>,
+    /// One alone.
+    #[arg(long)]
+    pub tenant: Option<uuid::Uuid>,
+    /// The storage model to move to: shared, schema or database.
+    #[arg(long)]
+    pub to: String,
 }
 
 /// How to serve.

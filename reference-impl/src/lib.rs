@@ -12,5 +12,6 @@ pub mod http;
 pub mod problem;
 pub mod scope;
 pub mod serve;
+pub mod storage;
 pub mod store;
 pub mod token;

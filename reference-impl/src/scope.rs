@@ -2,7 +2,7 @@
 //!
 //! The work runs in a task of its own, which no client that goes away can cancel: a dropped `begin()` can therefore
 //! never hand an open transaction to the next request (sqlx issues 4385 and 4393). Should the task be dropped all the
-//! same, or the work panic or take too long, [`Held`] throws the connection away: only one whose transaction the server
+//! same, or the work panic or take too long, [`crate::held::Held`] throws the connection away: only one whose transaction the server
 //! has acknowledged to be over goes back to the pool.
 
 use std::panic::AssertUnwindSafe;
@@ -10,31 +10,27 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sqlx::{AssertSqlSafe, PgPool};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::defects::{Defect, on};
-use crate::held::Held;
 use crate::problem::Problem;
+use crate::storage::Storage;
 use crate::store::AuditStore;
 
 /// Longer than this no work holds a connection.
 const WORK_MAX: Duration = Duration::from_secs(15);
-/// Longer than this no transaction takes to begin or to end.
-const EDGE_MAX: Duration = Duration::from_secs(5);
 
 /// A tenant's door.
 #[derive(Clone)]
 pub struct TenantScope {
-    pool: PgPool,
+    storage: Storage,
     tenant: Uuid,
 }
 
 impl TenantScope {
     /// The door of `tenant`, which must come from a verified credential.
-    pub fn of(pool: PgPool, tenant: Uuid) -> Self {
-        Self { pool, tenant }
+    pub fn of(storage: Storage, tenant: Uuid) -> Self {
+        Self { storage, tenant }
     }
 
     /// Runs `work` with the tenant bound; commits when it succeeds, rolls back when it does not. Once begun it runs to
@@ -55,12 +51,9 @@ impl TenantScope {
     where
         W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>>,
     {
-        let mut held = Held::of(self.pool.acquire().await?);
-        // From here on every early return drops what is held, and so closes it.
-        edge(&mut held, begin(self.tenant)).await?;
-        let mut store = AuditStore::bound(held, self.tenant);
+        // Every early return drops what is open, and so closes it.
+        let mut store = AuditStore::bound(self.storage.open(self.tenant).await?, self.tenant);
         let worked = AssertUnwindSafe(tokio::time::timeout(WORK_MAX, work(&mut store))).catch_unwind().await;
-        let mut held = store.release();
         let result = match worked {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => {
@@ -69,33 +62,9 @@ impl TenantScope {
             }
             Err(_) => return Err(Problem::Internal),
         };
-        let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        match edge(&mut held, end.to_string()).await {
-            Ok(()) => held.into_pool(),
-            Err(error) => return result.and(Err(error)),
+        match store.release().end(result.is_ok()).await {
+            Ok(()) => result,
+            Err(error) => result.and(Err(error)),
         }
-        result
-    }
-}
-
-/// Runs a statement that begins or ends the transaction, in one round trip.
-async fn edge(held: &mut Held, statement: String) -> Result<(), Problem> {
-    // Safe: the statements of this file hold no text from outside but a UUID's digits and hyphens.
-    let running = sqlx::raw_sql(AssertSqlSafe(statement)).execute(held.connection());
-    tokio::time::timeout(EDGE_MAX, running).await.map_err(|_| Problem::Busy)??;
-    Ok(())
-}
-
-/// Begins, and binds the tenant to the transaction.
-fn begin(tenant: Uuid) -> String {
-    if on(Defect::NoContext) {
-        "BEGIN".to_string()
-    } else if on(Defect::SessionSetNotLocal) {
-        format!(
-            "BEGIN; SELECT set_config('app.tenant_id', '{tenant}', false) \
-             WHERE coalesce(current_setting('app.tenant_id', true), '') = ''"
-        )
-    } else {
-        format!("BEGIN; SELECT set_config('app.tenant_id', '{tenant}', true)")
     }
 }

@@ -9,14 +9,12 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
 use tokio::sync::Semaphore;
 
-use crate::config::{Cli, Command, Serve};
+use crate::config::{Cli, Command, Move, Serve, Tenants};
 use crate::cursor::Sealer;
 use crate::defects::{self, Defect};
 use crate::http::{self, App};
+use crate::storage::{self, Storage};
 use crate::token::{Signer, derived};
-
-/// The numbered migrations.
-pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
 /// How long requests under way may take to end once we are asked to: longer than any request may take.
 const GRACE: Duration = Duration::from_secs(25);
@@ -56,27 +54,36 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     runtime.block_on(async {
         match cli.command {
             Command::Migrate { database_url } => migrate(&database_url).await,
+            Command::Tenants { command: Tenants::Move(how) } => move_tenants(how).await,
             Command::Serve(serve) => serve_until_asked(serve).await,
         }
     })
 }
 
-/// Brings the schema up to date, partitions included.
+/// Brings every place up to date, partitions included.
 ///
 /// # Errors
 /// No database, or rights that do not suffice.
 pub async fn migrate(url: &str) -> anyhow::Result<()> {
-    let mut connection = connect(&options(url)?, "AUDIT_ADMIN_DATABASE_URL").await?;
-    MIGRATIONS.run(&mut connection).await.context("migration failed")?;
-    sqlx::raw_sql(
-        "SET ROLE audit_owner; \
-         SELECT ensure_event_partitions((now() - interval '13 months')::date, (now() + interval '2 months')::date)",
-    )
-    .execute(&mut connection)
-    .await
-    .context("partitions could not be made")?;
-    connection.close().await?;
+    storage::migrating::everything(&admin(url).await?).await
+}
+
+/// Moves tenants from one storage model to another, and says how many.
+async fn move_tenants(how: Move) -> anyhow::Result<()> {
+    let admin = admin(&how.database_url).await?;
+    let (tenants, rows) = match how.tenant {
+        Some(tenant) => (1, storage::moving::tenant(&admin, tenant, &how.to).await?),
+        None => storage::moving::all(&admin, how.from.as_deref().unwrap_or(storage::model::SHARED), &how.to).await?,
+    };
+    println!("{tenants} tenants moved to {}, {rows} rows, each compared", how.to);
     Ok(())
+}
+
+/// An administrator's database that was seen to answer.
+async fn admin(url: &str) -> anyhow::Result<PgConnectOptions> {
+    let options = options(url)?;
+    connect(&options, "AUDIT_ADMIN_DATABASE_URL").await?.close().await?;
+    Ok(options)
 }
 
 fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
@@ -121,7 +128,7 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
     refuse_bypass(&tenants).await?;
     let hashing = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(App {
-        pool: tenants,
+        storage: Storage::new(tenants),
         login: pool(bounded(4), &serve.login_database_url, "AUDIT_LOGIN_DATABASE_URL").await?,
         platform: pool(bounded(2), &serve.platform_database_url, "AUDIT_PLATFORM_DATABASE_URL").await?,
         signer: Signer::new(&derived(&key, "access tokens")),
@@ -170,7 +177,7 @@ async fn serve_until_asked(serve: Serve) -> anyhow::Result<()> {
     let ended = |mut heard: tokio::sync::watch::Receiver<bool>| async move {
         let _ = heard.wait_for(|asked| *asked).await;
     };
-    let pools = [app.pool.clone(), app.login.clone(), app.platform.clone()];
+    let pools = [app.storage.directory().clone(), app.login.clone(), app.platform.clone()];
     let served = axum::serve(listener, http::router(app)).with_graceful_shutdown(ended(heard.clone()));
     let too_long = async {
         ended(heard).await;

@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetFile {
+    /// Another target file beside this one, which this one changes: tables are merged, all else takes its place.
+    #[serde(default, skip_serializing)]
+    pub extends: Option<String>,
     /// Its name, in reports.
     pub name: String,
     /// The OpenAPI document: a path on the service (`/openapi.json`) or a file beside this one.
@@ -292,8 +295,9 @@ impl TargetFile {
         match path {
             None => Self::parse(REFERENCE, "the bundled reference.toml"),
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
-                Self::parse(&text, &path.display().to_string())
+                let origin = path.display().to_string();
+                let text = toml::to_string(&whole(path)?).map_err(|e| Error::Usage(format!("{origin}: {e}")))?;
+                Self::parse(&text, &origin)
             }
         }
     }
@@ -369,6 +373,30 @@ impl TargetFile {
     }
 }
 
+/// The target file at `path` upon the one it `extends`, if it does: tables are merged, all else takes its place.
+fn whole(path: &Path) -> Result<toml::Table> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+    let wrong = |e: toml::de::Error| Error::Usage(format!("target file {}: {e}", path.display()));
+    let mut own: toml::Table = text.parse().map_err(wrong)?;
+    let Some(base) = own.remove("extends") else { return Ok(own) };
+    let base = base.as_str().map(|name| path.with_file_name(name)).filter(|base| base != path);
+    let base = base.ok_or_else(|| {
+        Error::Usage(format!("target file {}: `extends` names another target file beside it", path.display()))
+    })?;
+    let mut whole = whole(&base)?;
+    lay_over(&mut whole, own);
+    Ok(whole)
+}
+
+fn lay_over(below: &mut toml::Table, above: toml::Table) {
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => lay_over(below, above),
+            (_, value) => drop(below.insert(key, value)),
+        }
+    }
+}
+
 /// serde lists the known keys; this adds the nearest one.
 fn with_nearest(message: &str) -> String {
     let mut words = message.split('`').skip(1).step_by(2);
@@ -378,5 +406,34 @@ fn with_nearest(message: &str) -> String {
             nearest.map_or_else(|| message.into(), |n| format!("{message}\ndid you mean `{n}`?"))
         }
         _ => message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_extends_another_changes_only_what_it_says() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
+        write("base.toml", REFERENCE);
+        write("own.toml", "extends = 'base.toml'\nname = 'own'\n[plant]\nafter = ['true']\n[launch.env]\nMORE = '1'\n");
+        let (base, own) = (TargetFile::load(None), TargetFile::load(Some(&folder.path().join("own.toml"))));
+        let (base, own) = (base.expect("the reference"), own.expect("upon it"));
+        assert_eq!((own.name.as_str(), own.plant.after.as_slice()), ("own", &["true".to_string()][..]));
+        assert_eq!(own.plant.table.len(), base.plant.table.len());
+        let env = |file: &TargetFile| file.launch.as_ref().map_or(0, |launch| launch.env.len());
+        assert_eq!(env(&own), env(&base) + 1);
+        for (text, says) in [
+            ("extends = 'none.toml'", "none.toml"),
+            ("extends = 'self.toml'", "beside it"),
+            ("extends = 1", "beside it"),
+            ("extends = 'base.toml'\nnmae = 'x'", "did you mean `name`"),
+        ] {
+            write("self.toml", text);
+            let error = TargetFile::load(Some(&folder.path().join("self.toml"))).expect_err(text).to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
     }
 }

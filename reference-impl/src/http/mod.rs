@@ -34,6 +34,7 @@ use utoipa_axum::routes;
 
 use crate::cursor::Sealer;
 use crate::problem::{Problem, ProblemBody};
+use crate::storage::Storage;
 use crate::token::Signer;
 
 /// Bytes of a body at most.
@@ -45,7 +46,7 @@ const REQUEST_MAX: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct App {
     /// Serves tenants, as `audit_app`.
-    pub pool: PgPool,
+    pub storage: Storage,
     /// Answers sign-in, as `audit_login`.
     pub login: PgPool,
     /// Operates, as `audit_platform`.

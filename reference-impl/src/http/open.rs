@@ -18,7 +18,7 @@ pub async fn healthz() -> &'static str {
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz",
     responses((status = 200, description = "Ready", body = String), (status = 503, description = "Not ready", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
-    for pool in [&app.pool, &app.login, &app.platform] {
+    for pool in [app.storage.directory(), &app.login, &app.platform] {
         sqlx::query("SELECT 1").execute(pool).await.map_err(|_| Problem::Busy)?;
     }
     Ok("ready")

@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{Connection, PgConnection, PgExecutor, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -14,6 +15,7 @@ use super::page::{List, Page};
 use crate::caller::{Allowed, Operates};
 use crate::cursor::Position;
 use crate::problem::{Problem, Refusals};
+use crate::storage::model::name_of;
 
 /// A tenant, to those who operate.
 #[derive(Debug, Serialize, ToSchema)]
@@ -45,6 +47,8 @@ pub struct Usage {
     pub tenant_id: Uuid,
     /// Its short name.
     pub slug: String,
+    /// Where its tables are: shared, schema or database.
+    pub storage: String,
     /// Events kept.
     pub events: i64,
     /// Bytes of their rows.
@@ -87,18 +91,30 @@ pub async fn get_usage(
     // No tenant has the nil id: a tenant's cursor never opens here.
     let page = page.of(&app, Uuid::nil(), "usage".into())?;
     let most = i32::try_from(page.asked.limit).unwrap_or(i32::MAX).saturating_add(1);
-    let rows = sqlx::query("SELECT tenant_id, slug, events, bytes FROM platform_usage($1, $2)")
-        .bind(page.asked.after_id())
-        .bind(most)
-        .fetch_all(&app.platform)
-        .await?;
-    let items = rows.iter().map(|row| Usage {
-        tenant_id: row.get("tenant_id"),
-        slug: row.get("slug"),
-        events: row.get("events"),
-        bytes: row.get("bytes"),
-    });
+    let mut items = usage(&app.platform, page.asked.after_id(), most).await?;
+    for of in items.iter_mut().filter(|of| of.storage == "database") {
+        let options = PgConnectOptions::clone(&app.platform.connect_options()).database(&name_of(of.tenant_id));
+        let mut own = PgConnection::connect_with(&options).await?;
+        // One row: the tenant's own database knows no other tenant.
+        if let Some(counted) = usage(&mut own, None, 1).await?.pop() {
+            *of = counted;
+        }
+        own.close().await?;
+    }
     let count = sqlx::query_scalar("SELECT platform_tenants()");
     let total = if page.asked.count { Some(count.fetch_one(&app.platform).await?) } else { None };
-    Ok(Json(page.list(items.collect(), total, |usage: &Usage| Position::of_id(usage.tenant_id))))
+    Ok(Json(page.list(items, total, |usage: &Usage| Position::of_id(usage.tenant_id))))
+}
+
+async fn usage(platform: impl PgExecutor<'_>, after: Option<Uuid>, most: i32) -> Result<Vec<Usage>, Problem> {
+    let rows = sqlx::query("SELECT tenant_id, slug, storage, events, bytes FROM platform_usage($1, $2)");
+    let rows = rows.bind(after).bind(most).fetch_all(platform).await?;
+    let of = |row: &PgRow| Usage {
+        tenant_id: row.get("tenant_id"),
+        slug: row.get("slug"),
+        storage: row.get("storage"),
+        events: row.get("events"),
+        bytes: row.get("bytes"),
+    };
+    Ok(rows.iter().map(of).collect())
 }

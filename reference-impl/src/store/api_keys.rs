@@ -21,7 +21,7 @@ impl AuditStore {
             "INSERT INTO api_keys (tenant_id, id, name, secret_hash) VALUES ($1, $2, $3, $4) RETURNING {COLUMNS}"
         );
         let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(Uuid::now_v7()).bind(name).bind(secret_hash);
-        Ok(api_key(&row.fetch_one(self.connection()).await?))
+        Ok(api_key(&row.fetch_one(self.directory()).await?))
     }
 
     /// A page of keys, after `after`; one more than `limit` when there are more.
@@ -35,7 +35,7 @@ impl AuditStore {
             own()
         );
         let rows = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(after).bind(limit + 1);
-        Ok(rows.fetch_all(self.connection()).await?.iter().map(api_key).collect())
+        Ok(rows.fetch_all(self.directory()).await?.iter().map(api_key).collect())
     }
 
     /// One key.
@@ -45,7 +45,7 @@ impl AuditStore {
     pub async fn api_key(&mut self, id: Uuid) -> Result<ApiKey, Problem> {
         let tenant = self.tenant;
         let statement = format!("SELECT {COLUMNS} FROM api_keys WHERE {} AND id = $2", own());
-        let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).fetch_optional(self.connection()).await?;
+        let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).fetch_optional(self.directory()).await?;
         row.as_ref().map(api_key).ok_or(Problem::NotFound)
     }
 
@@ -57,7 +57,7 @@ impl AuditStore {
         let tenant = self.tenant;
         let statement =
             format!("UPDATE api_keys SET revoked_at = now() WHERE {} AND id = $2 AND revoked_at IS NULL", own());
-        let done = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).execute(self.connection()).await?;
+        let done = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).execute(self.directory()).await?;
         if done.rows_affected() == 1 { Ok(()) } else { Err(Problem::NotFound) }
     }
 }

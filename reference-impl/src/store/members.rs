@@ -23,7 +23,7 @@ impl AuditStore {
                 AND EXISTS (SELECT FROM sessions WHERE {own} AND person_id = $2 AND id = $4)"
         );
         let found = sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).bind(person).bind(role).bind(session);
-        Ok(found.fetch_one(self.connection()).await?)
+        Ok(found.fetch_one(self.directory()).await?)
     }
 
     /// Adds a member.
@@ -35,7 +35,7 @@ impl AuditStore {
             .bind(email)
             .bind(name)
             .bind(role)
-            .fetch_one(self.connection())
+            .fetch_one(self.directory())
             .await?;
         let id = id.ok_or_else(|| Problem::Conflict("this address belongs to a member already".into()))?;
         self.member(id).await
@@ -52,7 +52,7 @@ impl AuditStore {
             own()
         );
         let rows = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(after).bind(limit + 1);
-        Ok(rows.fetch_all(self.connection()).await?.iter().map(member).collect())
+        Ok(rows.fetch_all(self.directory()).await?.iter().map(member).collect())
     }
 
     /// One member.
@@ -62,7 +62,7 @@ impl AuditStore {
     pub async fn member(&mut self, id: Uuid) -> Result<Member, Problem> {
         let tenant = self.tenant;
         let statement = format!("SELECT {COLUMNS} FROM memberships WHERE {} AND id = $2", own());
-        let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).fetch_optional(self.connection()).await?;
+        let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).fetch_optional(self.directory()).await?;
         row.as_ref().map(member).ok_or(Problem::NotFound)
     }
 
@@ -78,7 +78,7 @@ impl AuditStore {
             own()
         );
         let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).bind(role).bind(name);
-        row.fetch_optional(self.connection()).await?.as_ref().map(member).ok_or(Problem::NotFound)
+        row.fetch_optional(self.directory()).await?.as_ref().map(member).ok_or(Problem::NotFound)
     }
 
     /// Ends a membership; the person is out at once.
@@ -88,7 +88,7 @@ impl AuditStore {
     pub async fn remove_member(&mut self, id: Uuid) -> Result<(), Problem> {
         let tenant = self.tenant;
         let statement = format!("DELETE FROM memberships WHERE {} AND id = $2", own());
-        let done = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).execute(self.connection()).await?;
+        let done = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).execute(self.directory()).await?;
         if done.rows_affected() == 1 { Ok(()) } else { Err(Problem::NotFound) }
     }
 }

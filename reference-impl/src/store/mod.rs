@@ -15,12 +15,12 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use crate::defects::{Defect, on};
-use crate::held::Held;
 use crate::problem::Problem;
+use crate::storage::Opened;
 
 /// The tenant's rows, within one transaction that is bound to it.
 pub struct AuditStore {
-    held: Held,
+    opened: Opened,
     tenant: Uuid,
 }
 
@@ -39,27 +39,33 @@ pub enum Sight {
 
 impl AuditStore {
     /// The store of `tenant`; only the scope, which has bound the tenant to this connection, makes one.
-    pub(crate) fn bound(held: Held, tenant: Uuid) -> Self {
-        Self { held, tenant }
+    pub(crate) fn bound(opened: Opened, tenant: Uuid) -> Self {
+        Self { opened, tenant }
     }
 
-    /// Gives the connection back to the scope.
-    pub(crate) fn release(self) -> Held {
-        self.held
+    /// Gives the transaction back to the scope.
+    pub(crate) fn release(self) -> Opened {
+        self.opened
     }
 
-    /// How many rows of `table` the tenant has.
+    /// How many rows of `table`, one of the directory's, the tenant has.
     ///
     /// # Errors
     /// What the database fails with.
     pub async fn count(&mut self, table: &'static str) -> Result<i64, Problem> {
         let tenant = self.tenant;
         let statement = format!("SELECT count(*) FROM {table} WHERE {}", own());
-        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).fetch_one(self.connection()).await?)
+        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).fetch_one(self.directory()).await?)
     }
 
+    /// Where the tenant's tables are.
     fn connection(&mut self) -> &mut PgConnection {
-        self.held.connection()
+        self.opened.own.as_mut().unwrap_or(&mut self.opened.directory).connection()
+    }
+
+    /// Where it is known who belongs to the tenant.
+    fn directory(&mut self) -> &mut PgConnection {
+        self.opened.directory.connection()
     }
 }
 

@@ -22,7 +22,7 @@ impl AuditStore {
     pub async fn tenant(&mut self) -> Result<Tenant, Problem> {
         let tenant = self.tenant;
         let statement = format!("SELECT {COLUMNS} FROM tenants WHERE {}", this());
-        let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).fetch_optional(self.connection()).await?;
+        let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).fetch_optional(self.directory()).await?;
         row.as_ref().map(described).ok_or(Problem::NotFound)
     }
 
@@ -34,7 +34,7 @@ impl AuditStore {
         let tenant = self.tenant;
         let statement = format!("UPDATE tenants SET name = $2 WHERE {} RETURNING {COLUMNS}", this());
         let row =
-            sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(name).fetch_optional(self.connection()).await?;
+            sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(name).fetch_optional(self.directory()).await?;
         row.as_ref().map(described).ok_or(Problem::NotFound)
     }
 }

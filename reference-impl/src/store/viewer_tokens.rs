@@ -38,7 +38,7 @@ impl AuditStore {
             .bind(target.map(|(kind, _)| kind))
             .bind(target.map(|(_, id)| id))
             .bind(expires_at)
-            .fetch_one(self.connection())
+            .fetch_one(self.directory())
             .await?;
         Ok(viewer_token(&row))
     }
@@ -54,7 +54,7 @@ impl AuditStore {
             own()
         );
         let rows = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(after).bind(limit + 1);
-        Ok(rows.fetch_all(self.connection()).await?.iter().map(viewer_token).collect())
+        Ok(rows.fetch_all(self.directory()).await?.iter().map(viewer_token).collect())
     }
 
     /// One token.
@@ -64,7 +64,7 @@ impl AuditStore {
     pub async fn viewer_token(&mut self, id: Uuid) -> Result<ViewerToken, Problem> {
         let tenant = self.tenant;
         let statement = format!("SELECT {COLUMNS} FROM viewer_tokens WHERE {} AND id = $2", own());
-        let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).fetch_optional(self.connection()).await?;
+        let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).fetch_optional(self.directory()).await?;
         row.as_ref().map(viewer_token).ok_or(Problem::NotFound)
     }
 
@@ -76,7 +76,7 @@ impl AuditStore {
         let tenant = self.tenant;
         let statement =
             format!("UPDATE viewer_tokens SET revoked_at = now() WHERE {} AND id = $2 AND revoked_at IS NULL", own());
-        let done = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).execute(self.connection()).await?;
+        let done = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).execute(self.directory()).await?;
         if done.rows_affected() == 1 { Ok(()) } else { Err(Problem::NotFound) }
     }
 }

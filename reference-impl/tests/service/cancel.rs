@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use partywall_reference::problem::Problem;
 use partywall_reference::scope::TenantScope;
+use partywall_reference::storage::Storage;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, Row};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -78,7 +79,7 @@ where
 async fn a_scope_dropped_at_any_point_leaves_nothing_behind() -> anyhow::Result<()> {
     let database = Database::migrated().await?;
     let pool = pool_of_one(&database).await?;
-    let scope = TenantScope::of(pool.clone(), Uuid::new_v4());
+    let scope = TenantScope::of(Storage::new(pool.clone()), Uuid::new_v4());
     let (cut, dirty) = cut(&pool, || {
         let scope = scope.clone();
         async move {
@@ -114,7 +115,7 @@ async fn a_plain_begin_dropped_the_same_way_leaves_open_transactions() -> anyhow
 async fn a_scope_that_fails_panics_or_is_ended_by_the_server_leaves_nothing_either() -> anyhow::Result<()> {
     let database = Database::migrated().await?;
     let pool = pool_of_one(&database).await?;
-    let scope = TenantScope::of(pool.clone(), Uuid::new_v4());
+    let scope = TenantScope::of(Storage::new(pool.clone()), Uuid::new_v4());
     let failed: Result<(), _> = scope.run(|_| Box::pin(async { Err(Problem::NotFound) })).await;
     assert!(matches!(failed, Err(Problem::NotFound)));
     assert_eq!(leftovers(&pool).await?, (false, String::new()));

@@ -13,6 +13,7 @@ mod program;
 mod refusals;
 mod roles;
 mod search;
+mod storage;
 #[path = "../support/mod.rs"]
 mod support;
 mod tenant_objects;

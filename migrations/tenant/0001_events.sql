@@ -36,10 +36,11 @@ CREATE INDEX events_by_target ON events (tenant_id, target_type, target_id, occu
 -- A search walks the tenant's own index instead, and what is kept spares it from parsing every row.
 GRANT SELECT, INSERT ON events TO audit_app;
 GRANT SELECT, DELETE ON events TO audit_worker;
+GRANT SELECT ON events TO audit_gate;
 
 -- Walls in one partition: row security of its own, rights for nobody.
 CREATE FUNCTION wall_partition(partition regclass) RETURNS void
-  LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+  LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
   EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', partition);
   EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', partition);
@@ -51,7 +52,7 @@ END $$;
 -- Makes the monthly partitions that hold `first` to `last`; those that are there stay as they are. Rows that waited in
 -- the default partition for their month move into it: while they stayed, Postgres would refuse to make it.
 CREATE FUNCTION ensure_event_partitions(first date, last date) RETURNS void
-  LANGUAGE plpgsql SET search_path = public, pg_temp SET timezone = 'UTC' AS $$
+  LANGUAGE plpgsql SET search_path FROM CURRENT SET timezone = 'UTC' AS $$
 DECLARE
   month date := date_trunc('month', first);
   next_month date;
@@ -59,7 +60,7 @@ DECLARE
   columns constant text := 'tenant_id, id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, '
     'target_type, target_id, target_name, outcome, source_ip, user_agent, external_id, details';
 BEGIN
-  PERFORM pg_advisory_xact_lock(hashtext('partywall event partitions'));
+  PERFORM pg_advisory_xact_lock(hashtext('event partitions of ' || current_schema()));
   WHILE month <= last LOOP
     partition := 'events_' || to_char(month, 'YYYY_MM');
     next_month := month + interval '1 month';

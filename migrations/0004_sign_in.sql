@@ -31,7 +31,6 @@ GRANT SELECT ON people, memberships, api_keys, viewer_tokens TO audit_gate;
 GRANT SELECT, INSERT, UPDATE, DELETE ON sessions TO audit_gate;
 GRANT SELECT, INSERT ON people, tenants TO audit_gate;
 GRANT INSERT ON memberships TO audit_gate;
-GRANT SELECT ON events TO audit_gate;
 RESET ROLE;
 
 -- Who signs in with this address: the password's hash and the memberships.
@@ -120,3 +119,12 @@ GRANT EXECUTE ON FUNCTION sign_in_of(text), credential_of(bytea),
   open_session(uuid, uuid, uuid, bytea, timestamptz), renew_session(bytea, uuid, bytea, timestamptz),
   close_session(bytea, uuid), operates(uuid, uuid) TO audit_login;
 GRANT EXECUTE ON FUNCTION add_member(text, text, text) TO audit_app;
+
+-- The role of a person in a tenant, for one who signs over to another of its own tenants.
+CREATE FUNCTION role_of(person uuid, tenant uuid) RETURNS text
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+  SELECT m.role FROM memberships m WHERE m.person_id = person AND m.tenant_id = tenant
+$$;
+ALTER FUNCTION role_of(uuid, uuid) OWNER TO audit_gate;
+REVOKE ALL ON FUNCTION role_of(uuid, uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION role_of(uuid, uuid) TO audit_login;

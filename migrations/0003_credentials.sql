@@ -1,18 +1,6 @@
--- Why: what hangs on events and what opens the tenant's door besides a password. All of it is the tenant's, so all of
--- it stands behind the same wall, its keys leading with the tenant.
+-- Why: what opens a tenant's door besides a password. It is asked for before the tenant is known, so it stays with the
+-- directory, wherever the tenant's other tables are; it is the tenant's all the same, and walled.
 SET ROLE audit_owner;
-
-CREATE TABLE annotations (
-  tenant_id  uuid NOT NULL REFERENCES tenants (id),
-  id         uuid NOT NULL,
-  event_id   uuid NOT NULL,
-  author_id  uuid NOT NULL,
-  body       text NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT now(),
-  updated_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (tenant_id, id)
-);
-CREATE INDEX annotations_by_event ON annotations (tenant_id, event_id, id);
 
 CREATE TABLE api_keys (
   tenant_id   uuid NOT NULL REFERENCES tenants (id),
@@ -23,7 +11,7 @@ CREATE TABLE api_keys (
   revoked_at  timestamptz,
   PRIMARY KEY (tenant_id, id)
 );
--- Found by hash before the tenant is known, by the function of 0005 alone; 256 random bits cannot collide or be probed.
+-- Found by hash before the tenant is known, by the function of 0004 alone; 256 random bits cannot collide or be probed.
 CREATE INDEX api_keys_by_hash ON api_keys (secret_hash);
 
 CREATE TABLE viewer_tokens (
@@ -42,21 +30,10 @@ CREATE TABLE viewer_tokens (
 );
 CREATE INDEX viewer_tokens_by_hash ON viewer_tokens (secret_hash);
 
-CREATE TABLE idempotency_keys (
-  tenant_id    uuid NOT NULL REFERENCES tenants (id),
-  principal_id uuid NOT NULL,
-  key          text NOT NULL,
-  request_hash bytea NOT NULL,
-  status       int NOT NULL DEFAULT 201,
-  response     jsonb NOT NULL,
-  created_at   timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (tenant_id, principal_id, key)
-);
-
 DO $$
 DECLARE name text;
 BEGIN
-  FOREACH name IN ARRAY ARRAY['annotations', 'api_keys', 'viewer_tokens', 'idempotency_keys'] LOOP
+  FOREACH name IN ARRAY ARRAY['api_keys', 'viewer_tokens'] LOOP
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
     EXECUTE format($policy$CREATE POLICY own_tenant ON %I
@@ -65,10 +42,11 @@ BEGIN
   END LOOP;
 END $$;
 
-GRANT SELECT, INSERT, DELETE ON annotations TO audit_app;
-GRANT UPDATE (body, updated_at) ON annotations TO audit_app;
 GRANT SELECT, INSERT ON api_keys TO audit_app;
 GRANT UPDATE (revoked_at) ON api_keys TO audit_app;
-GRANT SELECT, INSERT ON idempotency_keys TO audit_app;
+-- A viewer token's secret is only ever compared, by the gate.
+GRANT SELECT (tenant_id, id, name, actor_id, target_type, target_id, expires_at, created_at, revoked_at), INSERT
+  ON viewer_tokens TO audit_app;
+GRANT UPDATE (revoked_at) ON viewer_tokens TO audit_app;
 
 RESET ROLE;

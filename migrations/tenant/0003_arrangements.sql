@@ -1,5 +1,5 @@
 -- Why: what a tenant arranges for itself besides its events: what its events must look like, the searches its people
--- keep, the narrowed views it hands out, its own name. Each is walled and keyed as everything of a tenant.
+-- keep. Each is walled and keyed as everything of a tenant.
 SET ROLE audit_owner;
 
 CREATE TABLE event_types (
@@ -37,19 +37,4 @@ GRANT SELECT, INSERT ON event_types TO audit_app;
 GRANT UPDATE (schema, updated_at) ON event_types TO audit_app;
 GRANT SELECT, INSERT, DELETE ON saved_searches TO audit_app;
 GRANT UPDATE (name, query, updated_at) ON saved_searches TO audit_app;
--- A viewer token's secret is only ever compared, by the gate.
-GRANT SELECT (tenant_id, id, name, actor_id, target_type, target_id, expires_at, created_at, revoked_at), INSERT
-  ON viewer_tokens TO audit_app;
-GRANT UPDATE (revoked_at) ON viewer_tokens TO audit_app;
-GRANT UPDATE (name) ON tenants TO audit_app;
-
 RESET ROLE;
-
--- The role of a person in a tenant, for one who signs over to another of its own tenants.
-CREATE FUNCTION role_of(person uuid, tenant uuid) RETURNS text
-  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-  SELECT m.role FROM memberships m WHERE m.person_id = person AND m.tenant_id = tenant
-$$;
-ALTER FUNCTION role_of(uuid, uuid) OWNER TO audit_gate;
-REVOKE ALL ON FUNCTION role_of(uuid, uuid) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION role_of(uuid, uuid) TO audit_login;

@@ -1,0 +1,132 @@
+//! Where a tenant's tables are: among everybody's, in a schema of its own, or in a database of its own. The directory,
+//! which knows who belongs where, says which for each tenant; a request need not know.
+//!
+//! While a scope is open its tenant cannot be moved: it shares a lock that a move takes alone.
+
+pub mod migrating;
+pub mod model;
+pub mod moving;
+
+use std::time::Duration;
+
+use moka::sync::Cache;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool, Row};
+use uuid::Uuid;
+
+use crate::defects::{Defect, on};
+use crate::held::Held;
+use crate::problem::Problem;
+
+/// Longer than this no transaction takes to begin or to end.
+const EDGE_MAX: Duration = Duration::from_secs(5);
+/// Databases of tenants that are connected to at a time, and connections to each.
+const DATABASES_MAX: u64 = 64;
+const CONNECTIONS_EACH: u32 = 2;
+/// A tenant's database that nobody asks for is let go after so long.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Opens transactions on a tenant's tables.
+#[derive(Clone)]
+pub struct Storage {
+    directory: PgPool,
+    databases: Cache<Uuid, PgPool>,
+}
+
+/// A tenant's transaction: on the directory, and on its own database where it has one.
+pub(crate) struct Opened {
+    /// The directory, and the tenant's tables where no other place holds them.
+    pub directory: Held,
+    /// The tenant's own database.
+    pub own: Option<Held>,
+}
+
+impl Storage {
+    /// Storage whose directory is `directory`.
+    pub fn new(directory: PgPool) -> Self {
+        let let_go = |_: std::sync::Arc<Uuid>, pool: PgPool, _: moka::notification::RemovalCause| {
+            // Closing waits for those who still hold a connection.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { pool.close().await });
+            }
+        };
+        let databases =
+            Cache::builder().max_capacity(DATABASES_MAX).time_to_idle(IDLE).eviction_listener(let_go).build();
+        Self { directory, databases }
+    }
+
+    /// The directory's pool.
+    pub fn directory(&self) -> &PgPool {
+        &self.directory
+    }
+
+    /// Begins, with the tenant bound to the transaction and its tables in sight. Whatever is dropped half-way is closed.
+    pub(crate) async fn open(&self, tenant: Uuid) -> Result<Opened, Problem> {
+        let mut directory = Held::of(self.directory.acquire().await?);
+        if begin(&mut directory, tenant).await?.as_deref() != Some("database") {
+            return Ok(Opened { directory, own: None });
+        }
+        let mut own = Held::of(self.database(tenant).acquire().await?);
+        // The row that says where its tables are is in both places.
+        begin(&mut own, tenant).await?.ok_or(Problem::Internal)?;
+        Ok(Opened { directory, own: Some(own) })
+    }
+
+    fn database(&self, tenant: Uuid) -> PgPool {
+        self.databases.get_with(tenant, || {
+            let options: PgConnectOptions = (*self.directory.connect_options()).clone();
+            let pool = PgPoolOptions::new().max_connections(CONNECTIONS_EACH).idle_timeout(IDLE);
+            pool.acquire_timeout(Duration::from_secs(10)).connect_lazy_with(options.database(&model::name_of(tenant)))
+        })
+    }
+}
+
+impl Opened {
+    /// Commits or rolls back, and gives back what is then clean.
+    pub(crate) async fn end(self, commit: bool) -> Result<(), Problem> {
+        let statement = if commit { "COMMIT" } else { "ROLLBACK" };
+        // The tenant's own first: what the directory holds is the lock that keeps it in its place.
+        for mut held in self.own.into_iter().chain([self.directory]) {
+            edge(&mut held, statement.into()).await?;
+            held.into_pool();
+        }
+        Ok(())
+    }
+}
+
+/// Begins on one connection; the tenant's storage model, if the tenant is there.
+async fn begin(held: &mut Held, tenant: Uuid) -> Result<Option<String>, Problem> {
+    let row = edge(held, binding(tenant)).await?;
+    Ok(row.and_then(|row| row.try_get::<String, _>("storage").ok()))
+}
+
+/// Begins, binds the tenant to the transaction, and finds its tables.
+fn binding(tenant: Uuid) -> String {
+    let bind = if on(Defect::NoContext) {
+        String::new()
+    } else if on(Defect::SessionSetNotLocal) {
+        format!(
+            "SELECT set_config('app.tenant_id', '{tenant}', false) \
+             WHERE coalesce(current_setting('app.tenant_id', true), '') = '';"
+        )
+    } else {
+        format!("SELECT set_config('app.tenant_id', '{tenant}', true);")
+    };
+    format!(
+        "BEGIN; {bind} SELECT pg_advisory_xact_lock_shared({}); \
+         SELECT set_config('search_path', home, true), storage FROM tenants WHERE id = '{tenant}'",
+        lock_of(tenant)
+    )
+}
+
+/// The lock that scopes of a tenant share and a move of it takes alone, as SQL.
+fn lock_of(tenant: Uuid) -> String {
+    format!("hashtextextended('place of tenant {tenant}', 0)")
+}
+
+/// Runs statements that begin or end the transaction, in one round trip; the last row.
+async fn edge(held: &mut Held, statement: String) -> Result<Option<sqlx::postgres::PgRow>, Problem> {
+    // Safe: these statements hold no text from outside but a UUID's digits and hyphens.
+    let running = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(held.connection());
+    Ok(tokio::time::timeout(EDGE_MAX, running).await.map_err(|_| Problem::Busy)??.pop())
+}
