@@ -25,3 +25,12 @@ END $$;
 ALTER DEFAULT PRIVILEGES FOR ROLE audit_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO audit_owner;
 GRANT USAGE ON SCHEMA public TO audit_app, audit_login, audit_worker, audit_platform;
+
+-- The directory, which says who belongs where, is in `public`; the tables that tenants share are in a schema of their
+-- own, so that a tenant with a place of its own never falls back to them. Whoever says no path finds both.
+CREATE SCHEMA shared AUTHORIZATION audit_owner;
+GRANT USAGE ON SCHEMA shared TO audit_app, audit_worker;
+DO $$
+BEGIN
+  EXECUTE format('ALTER DATABASE %I SET search_path = public, shared, pg_temp', current_database());
+END $$;

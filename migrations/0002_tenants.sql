@@ -18,7 +18,7 @@ CREATE TABLE tenants (
   storage    text NOT NULL DEFAULT 'shared' CHECK (storage IN ('shared', 'schema', 'database')),
   -- The search path that finds them. One without a schema of its own finds none of another's.
   home       text NOT NULL GENERATED ALWAYS AS (
-               CASE storage WHEN 'shared' THEN 'public, pg_temp'
+               CASE storage WHEN 'shared' THEN 'shared, public, pg_temp'
                             ELSE 'tenant_' || replace(id::text, '-', '') || ', public, pg_temp' END) STORED
 );
 ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;

@@ -7,7 +7,7 @@ BEGIN
 EXCEPTION WHEN duplicate_object OR unique_violation THEN
   NULL;
 END $$;
-GRANT USAGE ON SCHEMA public TO audit_gate;
+GRANT USAGE ON SCHEMA public, shared TO audit_gate;
 
 SET ROLE audit_owner;
 -- Signed-in sessions, each with the hash of its refresh token. An operator's session has no tenant.

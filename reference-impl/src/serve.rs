@@ -142,7 +142,7 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
 /// Refuses to serve as a database role that stands above the wall.
 async fn refuse_bypass(pool: &PgPool) -> anyhow::Result<()> {
     let row = sqlx::query(
-        "SELECT current_user::text AS name, to_regclass('public.events') IS NOT NULL AS migrated, r.rolsuper OR r.rolbypassrls AS bypasses, \
+        "SELECT current_user::text AS name, to_regclass('shared.events') IS NOT NULL AS migrated, r.rolsuper OR r.rolbypassrls AS bypasses, \
                 EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND pg_has_role(c.relowner, 'USAGE')) AS owns \
            FROM pg_roles r WHERE r.rolname = current_user",
     )

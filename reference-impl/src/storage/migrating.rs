@@ -20,7 +20,7 @@ pub static TENANT: Migrator = sqlx::migrate!("../migrations/tenant");
 /// No database, or rights that do not suffice.
 pub async fn everything(admin: &PgConnectOptions) -> anyhow::Result<()> {
     directory(admin).await?;
-    tenant_tables(admin, "public").await?;
+    tenant_tables(admin, model::SHARED).await?;
     let mut done: Option<Uuid> = None;
     // By id, one at a time: a tenant that is made meanwhile is provisioned by whoever makes it.
     while let Some((tenant, word)) = next(admin, done).await? {
@@ -54,7 +54,7 @@ pub(super) async fn directory(admin: &PgConnectOptions) -> anyhow::Result<()> {
 pub(super) async fn tenant_tables(admin: &PgConnectOptions, schema: &str) -> anyhow::Result<()> {
     let mut connection: PgConnection = model::within(admin, schema).connect().await?;
     let mut tenant = Migrator { migrations: TENANT.migrations.clone(), ..Migrator::DEFAULT };
-    // The directory's own record may be in the same schema.
+    // Never the directory's own record, which is on the path too.
     tenant.dangerous_set_table_name(format!("{schema}._tenant_migrations"));
     tenant.run_direct(None, &mut connection, false).await.with_context(|| format!("migration of {schema} failed"))?;
     sqlx::raw_sql(

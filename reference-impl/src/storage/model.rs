@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::migrating;
 use super::moving::Table;
 
-/// The word for a tenant among everybody's tables.
+/// The word for a tenant among everybody's tables, and the schema that these are in.
 pub const SHARED: &str = "shared";
 
 /// A storage model.
@@ -66,7 +66,7 @@ impl Model for Shared {
     }
 
     fn connect<'a>(&'a self, admin: &'a PgConnectOptions, _: Uuid) -> BoxFuture<'a, anyhow::Result<PgConnection>> {
-        async { Ok(within(admin, "public").connect().await?) }.boxed()
+        async { Ok(within(admin, SHARED).connect().await?) }.boxed()
     }
 
     fn remove<'a>(

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use uuid::Uuid;
 
 use super::lock_of;
-use super::model::{Model, SHARED, model};
+use super::model::{Model, model};
 
 /// A tenant table.
 pub(super) struct Table {
@@ -76,8 +76,7 @@ async fn copied(
     // One snapshot of the source for copying and comparing.
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut source).await?;
     let mut target = sink.begin().await?;
-    // A place of the tenant's own holds nothing but tenant tables; the shared one holds the directory too.
-    let tables = tables(if to.word() == SHARED { &mut source } else { &mut target }).await?;
+    let tables = tables(&mut source).await?;
     ensure!(!tables.is_empty(), "there is no tenant table to move");
     for table in tables.iter().rev() {
         // What an earlier, cut move may have left.

@@ -17,7 +17,7 @@ async fn every_tenant_table_and_partition_forces_one_policy_and_belongs_to_the_o
                 has_any_column_privilege('audit_app', c.oid, 'SELECT, INSERT, UPDATE') AS served, \
                 has_table_privilege('audit_app', c.oid, 'TRUNCATE, REFERENCES, TRIGGER') AS excess \
            FROM pg_class c \
-          WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') \
+          WHERE c.relnamespace IN ('public'::regnamespace, 'shared'::regnamespace) AND c.relkind IN ('r', 'p') \
             AND (c.relname = 'tenants' OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id'))",
     )
     .fetch_all(&mut admin)
@@ -40,7 +40,7 @@ async fn every_tenant_table_and_partition_forces_one_policy_and_belongs_to_the_o
         "SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid \
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' \
            JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am am ON am.oid = x.relam \
-          WHERE c.relnamespace = 'public'::regnamespace AND c.relrowsecurity AND am.amname = 'btree' \
+          WHERE c.relnamespace IN ('public'::regnamespace, 'shared'::regnamespace) AND c.relrowsecurity AND am.amname = 'btree' \
             AND i.indkey[0] <> a.attnum AND x.relname NOT LIKE '%by_hash%'",
     )
     .fetch_all(&mut admin)
@@ -58,7 +58,7 @@ async fn functions_that_cross_the_wall_are_pinned_and_open_to_one_role_each() ->
                 array(SELECT r.rolname::text FROM pg_roles r WHERE r.rolname LIKE 'audit%' AND r.rolname <> 'audit_gate' \
                         AND p.prosecdef AND has_function_privilege(r.oid, p.oid, 'EXECUTE')) AS callers, \
                 EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0) AS public \
-           FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace",
+           FROM pg_proc p WHERE p.pronamespace IN ('public'::regnamespace, 'shared'::regnamespace)",
     )
     .fetch_all(&mut admin)
     .await?;
