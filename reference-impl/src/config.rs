@@ -42,7 +42,10 @@ pub struct Serve {
     /// Connections of the pool that serves tenants.
     #[arg(long, env = "AUDIT_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub pool_size: u32,
-    /// Key that signs tokens and cursors: 32 bytes as hex.
+    /// Where attachments and exports are kept: `file:///…` or `s3://…`; a temporary folder when absent.
+    #[arg(long, env = "AUDIT_OBJECTS", hide_env_values = true)]
+    pub objects: Option<String>,
+    /// Key that signs tokens, cursors and links: 32 bytes as hex.
     #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
     pub token_key: String,
 }

@@ -9,6 +9,7 @@ pub mod cursor;
 mod defects;
 mod held;
 pub mod http;
+pub mod objects;
 pub mod problem;
 pub mod scope;
 pub mod serve;

@@ -13,6 +13,7 @@ use crate::config::{Cli, Command, Serve};
 use crate::cursor::Sealer;
 use crate::defects::{self, Defect};
 use crate::http::{self, App};
+use crate::objects::Objects;
 use crate::token::{Signer, derived};
 
 /// The numbered migrations.
@@ -126,6 +127,7 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
         platform: pool(bounded(2), &serve.platform_database_url, "AUDIT_PLATFORM_DATABASE_URL").await?,
         signer: Signer::new(&derived(&key, "access tokens")),
         sealer: Sealer::new(&derived(&key, "cursors")),
+        objects: Objects::open(serve.objects.as_deref(), &derived(&key, "objects"))?,
         metrics: Arc::default(),
         log_key: derived(&key, "log"),
         hashing: Arc::new(Semaphore::new(hashing)),

@@ -2,6 +2,8 @@
 
 pub mod annotations;
 pub mod api_keys;
+pub mod attachments;
+mod download;
 pub mod event_types;
 pub mod events;
 mod extract;
@@ -33,6 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::cursor::Sealer;
+use crate::objects::Objects;
 use crate::problem::{Problem, ProblemBody};
 use crate::token::Signer;
 
@@ -54,6 +57,8 @@ pub struct App {
     pub signer: Signer,
     /// Cursors.
     pub sealer: Sealer,
+    /// Attachments and exports.
+    pub objects: Objects,
     /// Counters; no tenant in a label.
     pub metrics: Arc<Metrics>,
     /// Hashes a tenant's id for the log.
@@ -106,6 +111,9 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(events::list_actor_events))
         .routes(routes!(annotations::create_annotation, annotations::list_annotations))
         .routes(routes!(annotations::get_annotation, annotations::update_annotation, annotations::delete_annotation))
+        .routes(routes!(attachments::create_attachment, attachments::list_attachments))
+        .routes(routes!(attachments::get_attachment, attachments::delete_attachment))
+        .routes(routes!(attachments::get_object))
         .routes(routes!(members::create_member, members::list_members))
         .routes(routes!(members::get_member, members::update_member, members::delete_member))
         .routes(routes!(api_keys::create_api_key, api_keys::list_api_keys))
