@@ -7,6 +7,7 @@ pub mod config;
 pub mod cursor;
 #[cfg_attr(not(feature = "defects"), allow(dead_code, reason = "the seams are constant without the feature"))]
 mod defects;
+mod export;
 mod held;
 pub mod http;
 pub mod objects;
@@ -15,3 +16,4 @@ pub mod scope;
 pub mod serve;
 pub mod store;
 pub mod token;
+pub mod worker;

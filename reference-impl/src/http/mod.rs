@@ -6,6 +6,7 @@ pub mod attachments;
 mod download;
 pub mod event_types;
 pub mod events;
+pub mod exports;
 mod extract;
 pub(crate) mod log;
 pub mod members;
@@ -114,6 +115,9 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(attachments::create_attachment, attachments::list_attachments))
         .routes(routes!(attachments::get_attachment, attachments::delete_attachment))
         .routes(routes!(attachments::get_object))
+        .routes(routes!(exports::create_export, exports::list_exports))
+        .routes(routes!(exports::get_export, exports::delete_export))
+        .routes(routes!(exports::download_export))
         .routes(routes!(members::create_member, members::list_members))
         .routes(routes!(members::get_member, members::update_member, members::delete_member))
         .routes(routes!(api_keys::create_api_key, api_keys::list_api_keys))

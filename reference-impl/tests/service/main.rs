@@ -8,6 +8,7 @@ mod database;
 #[cfg(feature = "defects")]
 mod defects;
 mod document;
+mod exports;
 mod layers;
 mod process;
 mod program;

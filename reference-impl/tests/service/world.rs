@@ -187,6 +187,8 @@ pub fn settings(database: &Database, pool_size: u32) -> Serve {
         pool_size,
         objects: None,
         token_key: TOKEN_KEY.into(),
+        with_worker: false,
+        worker_database_url: None,
     }
 }
 
