@@ -28,6 +28,8 @@ pub enum Command {
     },
     /// Serve the API.
     Serve(Serve),
+    /// Work the queue: write exports.
+    Worker(Work),
 }
 
 /// What to do with tenants.
@@ -72,7 +74,38 @@ pub struct Serve {
     /// Connections of the pool that serves tenants.
     #[arg(long, env = "AUDIT_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub pool_size: u32,
-    /// Key that signs tokens and cursors: 32 bytes as hex.
+    /// Where attachments and exports are kept: `file:///…` or `s3://…`; a temporary folder when absent.
+    #[arg(long, env = "AUDIT_OBJECTS", hide_env_values = true)]
+    pub objects: Option<String>,
+    /// Key that signs tokens, cursors and links: 32 bytes as hex.
     #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
     pub token_key: String,
+    /// Work the queue, too.
+    #[arg(long, env = "AUDIT_WITH_WORKER")]
+    pub with_worker: bool,
+    /// The database, as `audit_worker`; needed only to work the queue.
+    #[arg(long, env = "AUDIT_WORKER_DATABASE_URL", hide_env_values = true, required_if_eq("with_worker", "true"))]
+    pub worker_database_url: Option<String>,
+}
+
+/// How to work.
+#[derive(clap::Args, Clone)]
+pub struct Work {
+    /// The database, as `audit_worker`.
+    #[arg(long, env = "AUDIT_WORKER_DATABASE_URL", hide_env_values = true)]
+    pub worker_database_url: String,
+    /// Where attachments and exports are kept, as `audit-api serve` has it.
+    #[arg(long, env = "AUDIT_OBJECTS", hide_env_values = true)]
+    pub objects: Option<String>,
+    /// The key that `audit-api serve` has: logs name a tenant by the same hash.
+    #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
+    pub token_key: String,
+}
+
+impl Serve {
+    /// How to work beside serving, when that is asked for.
+    pub(crate) fn work(&self) -> Option<Work> {
+        let worker_database_url = self.worker_database_url.clone().filter(|_| self.with_worker)?;
+        Some(Work { worker_database_url, objects: self.objects.clone(), token_key: self.token_key.clone() })
+    }
 }

@@ -7,11 +7,14 @@ pub mod config;
 pub mod cursor;
 #[cfg_attr(not(feature = "defects"), allow(dead_code, reason = "the seams are constant without the feature"))]
 mod defects;
+mod export;
 mod held;
 pub mod http;
+pub mod objects;
 pub mod problem;
 pub mod scope;
 pub mod serve;
 pub mod storage;
 pub mod store;
 pub mod token;
+pub mod worker;

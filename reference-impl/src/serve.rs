@@ -5,19 +5,24 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
+use graphile_worker::WorkerUtils;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use crate::config::{Cli, Command, Move, Serve, Tenants};
+use crate::config::{Cli, Command, Move, Serve, Tenants, Work};
 use crate::cursor::Sealer;
 use crate::defects::{self, Defect};
 use crate::http::{self, App};
+use crate::objects::Objects;
 use crate::storage::{self, Storage};
 use crate::token::{Signer, derived};
+use crate::worker::{self, Workshop};
 
 /// How long requests under way may take to end once we are asked to: longer than any request may take.
 const GRACE: Duration = Duration::from_secs(25);
+/// Connections of a worker: its jobs, its heartbeat, its looks at the queue.
+const WORKER_POOL: u32 = 5;
 /// How long a database may take to answer at start-up.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
@@ -44,6 +49,8 @@ pub fn main() -> std::process::ExitCode {
 /// Configuration that cannot work, no database, a port that is taken.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,sqlx=off".into());
+    // The queue's library logs what jobs hold, and a job holds a tenant.
+    let filter = filter.add_directive("graphile_worker=off".parse()?);
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
     // The default hook prints what the panic says, which may quote a row.
     std::panic::set_hook(Box::new(|panic| {
@@ -56,6 +63,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Migrate { database_url } => migrate(&database_url).await,
             Command::Tenants { command: Tenants::Move(how) } => move_tenants(how).await,
             Command::Serve(serve) => serve_until_asked(serve).await,
+            Command::Worker(work) => work_until_asked(&work).await,
         }
     })
 }
@@ -65,7 +73,21 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 /// # Errors
 /// No database, or rights that do not suffice.
 pub async fn migrate(url: &str) -> anyhow::Result<()> {
-    storage::migrating::everything(&admin(url).await?).await
+    storage::migrating::everything(&admin(url).await?).await?;
+    migrate_queue(url).await
+}
+
+/// Brings the queue's schema up to date, which is a library's, and gives each role its part of it.
+async fn migrate_queue(url: &str) -> anyhow::Result<()> {
+    let pool = PgPoolOptions::new().max_connections(1).after_connect(|connection, _| {
+        Box::pin(async move { sqlx::raw_sql("SET ROLE audit_owner").execute(connection).await.map(drop) })
+    });
+    let pool = pool.connect_with(options(url)?).await.context("the queue's migration failed")?;
+    let migrating = WorkerUtils::new(pool.clone(), worker::SCHEMA);
+    migrating.migrate().await.context("the queue's migration failed")?;
+    sqlx::raw_sql("SELECT wall_queue()").execute(&pool).await.context("the queue could not be walled")?;
+    pool.close().await;
+    Ok(())
 }
 
 /// Moves tenants from one storage model to another, and says how many.
@@ -111,21 +133,38 @@ async fn pool(pool: PgPoolOptions, url: &str, variable: &str) -> anyhow::Result<
     Ok(pool.acquire_timeout(Duration::from_secs(10)).connect_lazy_with(options))
 }
 
+fn key(hex: &str) -> anyhow::Result<Vec<u8>> {
+    let key = hex::decode(hex).ok().filter(|key| key.len() >= 32);
+    key.context("AUDIT_TOKEN_KEY must be 32 bytes or more as hex")
+}
+
+fn bounded(size: u32) -> PgPoolOptions {
+    let bounds = "SET statement_timeout = '15s'; SET idle_in_transaction_session_timeout = '30s'";
+    PgPoolOptions::new().max_connections(size).after_connect(move |connection, _| {
+        Box::pin(async move { sqlx::raw_sql(bounds).execute(connection).await.map(drop) })
+    })
+}
+
+/// What jobs work with, the pool open.
+///
+/// # Errors
+/// As [`app`].
+pub async fn workshop(work: &Work) -> anyhow::Result<Workshop> {
+    let key = key(&work.token_key)?;
+    let pool = pool(bounded(WORKER_POOL), &work.worker_database_url, "AUDIT_WORKER_DATABASE_URL").await?;
+    refuse_bypass(&pool, "AUDIT_WORKER_DATABASE_URL", "work as audit_worker").await?;
+    let objects = Objects::open(work.objects.as_deref(), &derived(&key, "objects"))?;
+    Ok(Workshop { storage: Storage::new(pool), objects, log_key: derived(&key, "log") })
+}
+
 /// The service's shared state, its pools open.
 ///
 /// # Errors
 /// A key that is no key, no database, or a database role that must not serve.
 pub async fn app(serve: &Serve) -> anyhow::Result<App> {
-    let key = hex::decode(&serve.token_key).ok().filter(|key| key.len() >= 32);
-    let key = key.context("AUDIT_TOKEN_KEY must be 32 bytes or more as hex")?;
-    let bounds = "SET statement_timeout = '15s'; SET idle_in_transaction_session_timeout = '30s'";
-    let bounded = |size: u32| {
-        PgPoolOptions::new().max_connections(size).after_connect(move |connection, _| {
-            Box::pin(async move { sqlx::raw_sql(bounds).execute(connection).await.map(drop) })
-        })
-    };
+    let key = key(&serve.token_key)?;
     let tenants = pool(bounded(serve.pool_size), &serve.database_url, "AUDIT_DATABASE_URL").await?;
-    refuse_bypass(&tenants).await?;
+    refuse_bypass(&tenants, "AUDIT_DATABASE_URL", "serve as audit_app").await?;
     let hashing = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(App {
         storage: Storage::new(tenants),
@@ -133,6 +172,7 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
         platform: pool(bounded(2), &serve.platform_database_url, "AUDIT_PLATFORM_DATABASE_URL").await?,
         signer: Signer::new(&derived(&key, "access tokens")),
         sealer: Sealer::new(&derived(&key, "cursors")),
+        objects: Objects::open(serve.objects.as_deref(), &derived(&key, "objects"))?,
         metrics: Arc::default(),
         log_key: derived(&key, "log"),
         hashing: Arc::new(Semaphore::new(hashing)),
@@ -140,7 +180,7 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
 }
 
 /// Refuses to serve as a database role that stands above the wall.
-async fn refuse_bypass(pool: &PgPool) -> anyhow::Result<()> {
+async fn refuse_bypass(pool: &PgPool, variable: &str, instead: &str) -> anyhow::Result<()> {
     let row = sqlx::query(
         "SELECT current_user::text AS name, to_regclass('shared.events') IS NOT NULL AS migrated, r.rolsuper OR r.rolbypassrls AS bypasses, \
                 EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND pg_has_role(c.relowner, 'USAGE')) AS owns \
@@ -150,14 +190,14 @@ async fn refuse_bypass(pool: &PgPool) -> anyhow::Result<()> {
     .await
     .context("the database does not tell which role serves")?;
     if !row.get::<bool, _>("migrated") {
-        bail!("the database of AUDIT_DATABASE_URL has no schema yet: run `audit-api migrate`");
+        bail!("the database of {variable} has no schema yet: run `audit-api migrate`");
     }
     let name: String = row.get("name");
     if row.get("bypasses") {
-        bail!("database role {name} bypasses row security: serve as audit_app");
+        bail!("database role {name} bypasses row security: {instead}");
     }
     if row.get("owns") && !defects::on(Defect::AsOwner) {
-        bail!("database role {name} owns tables behind row security: serve as audit_app");
+        bail!("database role {name} owns tables behind row security: {instead}");
     }
     Ok(())
 }
@@ -167,14 +207,13 @@ async fn serve_until_asked(serve: Serve) -> anyhow::Result<()> {
     let app = app(&serve).await?;
     let taken = || Unreachable(format!("cannot listen on {}: choose another AUDIT_LISTEN", serve.listen));
     let listener = tokio::net::TcpListener::bind(serve.listen).await.with_context(taken)?;
+    let heard = asked_to_end();
+    let working = match serve.work() {
+        Some(work) => Some(tokio::spawn(workshop(&work).await?.work(heard.clone()))),
+        None => None,
+    };
     tracing::info!(address = %serve.listen, "serving");
-    let (asked, heard) = tokio::sync::watch::channel(false);
-    tokio::spawn(async move {
-        wait_for_signal().await;
-        // Nobody listens any more only when serving has ended by itself.
-        let _ = asked.send(true);
-    });
-    let ended = |mut heard: tokio::sync::watch::Receiver<bool>| async move {
+    let ended = |mut heard: watch::Receiver<bool>| async move {
         let _ = heard.wait_for(|asked| *asked).await;
     };
     let pools = [app.storage.directory().clone(), app.login.clone(), app.platform.clone()];
@@ -187,10 +226,30 @@ async fn serve_until_asked(serve: Serve) -> anyhow::Result<()> {
         served = served => served?,
         () = too_long => tracing::warn!("requests were cut off at the end"),
     }
+    if let Some(working) = working {
+        working.await??;
+    }
     for pool in pools {
         pool.close().await;
     }
     Ok(())
+}
+
+async fn work_until_asked(work: &Work) -> anyhow::Result<()> {
+    let workshop = workshop(work).await?;
+    tracing::info!("working");
+    workshop.work(asked_to_end()).await
+}
+
+/// Becomes true once the process is asked to end.
+fn asked_to_end() -> watch::Receiver<bool> {
+    let (asked, heard) = watch::channel(false);
+    tokio::spawn(async move {
+        wait_for_signal().await;
+        // Nobody listens any more only when all has ended by itself.
+        let _ = asked.send(true);
+    });
+    heard
 }
 
 async fn wait_for_signal() {

@@ -73,6 +73,11 @@ pub fn derived(key: &[u8], purpose: &str) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
+/// A tenant's id as logs and dead letters have it.
+pub fn log_hash(log_key: &[u8], tenant: Uuid) -> String {
+    hex::encode(&derived(log_key, &tenant.to_string())[..8])
+}
+
 /// A fresh bearer secret.
 pub fn secret(prefix: &str) -> String {
     let mut bytes = [0; 32];

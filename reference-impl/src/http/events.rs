@@ -230,7 +230,7 @@ pub struct EventFilter {
 }
 
 /// The order of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
     /// Newest first.
@@ -459,7 +459,8 @@ fn there(listed: Result<Json<List<Event>>, Problem>) -> Result<Json<List<Event>>
     listed.and_then(|list| if list.0.items.is_empty() { Err(Problem::NotFound) } else { Ok(list) })
 }
 
-fn position(event: &Event) -> Position {
+/// Where a list of events goes on after `event`.
+pub(crate) fn position(event: &Event) -> Position {
     Position { at_us: (event.occurred_at.unix_timestamp_nanos() / 1000) as i64, id: event.id }
 }
 

@@ -34,7 +34,7 @@ pub(crate) async fn logged(State(app): State<App>, mut request: Request, next: N
     let began = Instant::now();
     let span = tracing::info_span!("request", request_id = id);
     let mut response = next.run(request).instrument(span.clone()).await;
-    let tenant = seen.0.get().map(|tenant| hex::encode(&token::derived(&app.log_key, &tenant.to_string())[..8]));
+    let tenant = seen.0.get().map(|tenant| token::log_hash(&app.log_key, *tenant));
     let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(parent: &span, %method, route, status = response.status().as_u16(), latency_ms, tenant, "answered");
     if let Ok(id) = HeaderValue::from_str(&id) {

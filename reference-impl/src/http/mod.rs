@@ -2,8 +2,11 @@
 
 pub mod annotations;
 pub mod api_keys;
+pub mod attachments;
+mod download;
 pub mod event_types;
 pub mod events;
+pub mod exports;
 mod extract;
 pub(crate) mod log;
 pub mod members;
@@ -33,6 +36,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::cursor::Sealer;
+use crate::objects::Objects;
 use crate::problem::{Problem, ProblemBody};
 use crate::storage::Storage;
 use crate::token::Signer;
@@ -55,6 +59,8 @@ pub struct App {
     pub signer: Signer,
     /// Cursors.
     pub sealer: Sealer,
+    /// Attachments and exports.
+    pub objects: Objects,
     /// Counters; no tenant in a label.
     pub metrics: Arc<Metrics>,
     /// Hashes a tenant's id for the log.
@@ -107,6 +113,12 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(events::list_actor_events))
         .routes(routes!(annotations::create_annotation, annotations::list_annotations))
         .routes(routes!(annotations::get_annotation, annotations::update_annotation, annotations::delete_annotation))
+        .routes(routes!(attachments::create_attachment, attachments::list_attachments))
+        .routes(routes!(attachments::get_attachment, attachments::delete_attachment))
+        .routes(routes!(attachments::get_object))
+        .routes(routes!(exports::create_export, exports::list_exports))
+        .routes(routes!(exports::get_export, exports::delete_export))
+        .routes(routes!(exports::download_export))
         .routes(routes!(members::create_member, members::list_members))
         .routes(routes!(members::get_member, members::update_member, members::delete_member))
         .routes(routes!(api_keys::create_api_key, api_keys::list_api_keys))

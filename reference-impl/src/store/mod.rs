@@ -3,8 +3,10 @@
 
 pub mod annotations;
 pub mod api_keys;
+pub mod attachments;
 pub mod event_types;
 pub mod events;
+pub mod exports;
 pub mod members;
 pub mod saved_searches;
 pub mod stats;

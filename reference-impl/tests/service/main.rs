@@ -1,5 +1,6 @@
 //! The service against a real Postgres: what it answers, to whom, and what it leaves behind.
 
+mod attachments;
 mod cancel;
 mod credentials;
 mod cursors;
@@ -7,6 +8,7 @@ mod database;
 #[cfg(feature = "defects")]
 mod defects;
 mod document;
+mod exports;
 mod layers;
 mod process;
 mod program;

@@ -26,6 +26,15 @@ const TABLE: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/events/{event}/annotations/{annotation}", "owner admin auditor member", 200),
     ("PATCH", "/v1/events/{event}/annotations/{annotation}", "owner admin member", 200),
     ("DELETE", "/v1/events/{event}/annotations/{annotation}", "owner admin member", 204),
+    ("POST", "/v1/events/{event}/attachments?name=n", "owner admin ingest", 201),
+    ("GET", "/v1/events/{event}/attachments", "owner admin auditor member", 200),
+    ("GET", "/v1/attachments/{attachment}", "owner admin auditor member", 200),
+    ("DELETE", "/v1/attachments/{attachment}", "owner admin", 204),
+    ("POST", "/v1/exports", "owner admin auditor", 201),
+    ("GET", "/v1/exports", "owner admin auditor", 200),
+    ("GET", "/v1/exports/{export}", "owner admin auditor", 200),
+    ("GET", "/v1/exports/{export}/download", "owner admin auditor", 409),
+    ("DELETE", "/v1/exports/{export}", "owner admin auditor", 204),
     ("POST", "/v1/members", "owner admin", 201),
     ("GET", "/v1/members", "owner admin auditor", 200),
     ("GET", "/v1/members/{member}", "owner admin auditor", 200),
@@ -64,6 +73,7 @@ async fn body(world: &World, role: &str, method: &str, path: &str) -> Option<Val
         ("POST", "/v1/members") => {
             Some(json!({"email": format!("{fresh}@x.example"), "display_name": "New", "role": "member"}))
         }
+        ("POST", "/v1/exports") => Some(json!({"format": "csv"})),
         ("POST", "/v1/tenants/switch") => Some(json!({"tenant_id": world.a.id})),
         ("POST", "/v1/viewer-tokens") => Some(json!({"name": "new", "actor_id": fresh})),
         ("PUT", "/v1/event-types/typed") => Some(json!({"schema": {"type": "object"}})),
@@ -88,6 +98,16 @@ async fn path(world: &World, role: &str, path: &str) -> String {
         let note = json!({"body": "noted"});
         let noted = world.post(&author, &format!("/v1/events/{id}/annotations"), note).await.expect(201);
         path = path.replace("{annotation}", &noted.id().to_string());
+    }
+    if path.contains("{attachment}") {
+        let event = world.event(tenant, "member", "d").await;
+        let attached =
+            world.post(&owner, &format!("/v1/events/{event}/attachments?name=n"), json!({})).await.expect(201);
+        path = path.replace("{attachment}", &attached.id().to_string());
+    }
+    if path.contains("{export}") {
+        let asked = world.post(&owner, "/v1/exports", json!({"format": "csv"})).await.expect(201);
+        path = path.replace("{export}", &asked.id().to_string());
     }
     if path.contains("{member}") {
         let new = body(world, role, "POST", "/v1/members").await.expect("a member");

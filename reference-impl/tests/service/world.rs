@@ -24,6 +24,8 @@ const PEOPLE: [&str; 4] = ["owner", "admin", "auditor", "member"];
 pub struct World {
     pub database: Database,
     pub router: axum::Router,
+    /// Where attachments and exports are kept.
+    pub objects: tempfile::TempDir,
     pub a: Tenant,
     pub b: Tenant,
     tokens: Mutex<HashMap<(Uuid, String), String>>,
@@ -92,9 +94,11 @@ impl World {
         let database = Database::migrated().await?;
         let (a, b) = (Tenant::new("acme"), Tenant::new("globex"));
         plant(&database, &[&a, &b]).await?;
-        let app = partywall_reference::serve::app(&settings(&database, 4)).await?;
+        let objects = tempfile::tempdir()?;
+        let settings = Serve { objects: Some(url_of(&objects)), ..settings(&database, 4) };
+        let app = partywall_reference::serve::app(&settings).await?;
         let router = partywall_reference::http::router(app);
-        Ok(Self { database, router, a, b, tokens: Mutex::default() })
+        Ok(Self { database, router, objects, a, b, tokens: Mutex::default() })
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
@@ -147,6 +151,11 @@ impl World {
     }
 }
 
+/// A folder as `AUDIT_OBJECTS` names it.
+pub fn url_of(folder: &tempfile::TempDir) -> String {
+    format!("file://{}", folder.path().display())
+}
+
 pub fn request(token: &str, method: Method, path: &str, body: Option<Value>) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path);
     if !token.is_empty() {
@@ -176,7 +185,10 @@ pub fn settings(database: &Database, pool_size: u32) -> Serve {
         login_database_url: database.url("audit_login"),
         platform_database_url: database.url("audit_platform"),
         pool_size,
+        objects: None,
         token_key: TOKEN_KEY.into(),
+        with_worker: false,
+        worker_database_url: None,
     }
 }
 
