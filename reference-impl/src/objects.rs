@@ -1,6 +1,7 @@
 //! Objects: a tenant's bytes outside the database. One function makes their keys, from typed parts alone, so that no
 //! text from outside ever becomes a path; a signature opens one object of one tenant for some minutes.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -78,7 +79,16 @@ impl Objects {
     /// Another scheme, or a folder that cannot be made.
     pub fn open(url: Option<&str>, signing_key: &[u8]) -> anyhow::Result<Self> {
         let store: Arc<dyn ObjectStore> = match url {
-            None => folder(&std::env::temp_dir().join("audit-api-objects"))?,
+            None => {
+                let path = std::env::temp_dir().join("audit-api-objects");
+                let store = folder(&path)?;
+                // Among temporary folders one of that name may be somebody else's.
+                let found = std::fs::metadata(&path)?;
+                if found.uid() != nix::unistd::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+                    bail!("{} is open to others: set AUDIT_OBJECTS", path.display());
+                }
+                store
+            }
             Some(url) => {
                 // The parser's error may quote the URL, and the URL may hold a secret.
                 let url: Url = url.parse().map_err(|_| anyhow::anyhow!("AUDIT_OBJECTS is not a URL"))?;
