@@ -20,6 +20,12 @@ pub enum Command {
         #[arg(long, env = "AUDIT_ADMIN_DATABASE_URL", hide_env_values = true)]
         database_url: String,
     },
+    /// Seal every tenant's events into its chain.
+    Seal {
+        /// The database, as `audit_worker`.
+        #[arg(long, env = "AUDIT_WORKER_DATABASE_URL", hide_env_values = true)]
+        database_url: String,
+    },
     /// Serve the API.
     Serve(Serve),
 }

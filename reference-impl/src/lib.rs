@@ -11,6 +11,7 @@ mod held;
 pub mod http;
 pub mod problem;
 pub mod scope;
+pub mod sealing;
 pub mod serve;
 pub mod store;
 pub mod token;

@@ -130,6 +130,8 @@ impl From<sqlx::Error> for Problem {
             sqlx::Error::Database(e) if e.code().is_some_and(|c| c.starts_with("22")) => {
                 Self::Unprocessable("a value cannot be stored as it is".into())
             }
+            // Waited too long for a lock or an answer.
+            sqlx::Error::Database(e) if e.code().is_some_and(|c| c == "55P03" || c == "57014") => Self::Busy,
             _ => {
                 // The message may quote a row: only its kind is logged.
                 let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));

@@ -13,6 +13,7 @@ use crate::config::{Cli, Command, Serve};
 use crate::cursor::Sealer;
 use crate::defects::{self, Defect};
 use crate::http::{self, App};
+use crate::sealing;
 use crate::token::{Signer, derived};
 
 /// The numbered migrations.
@@ -56,6 +57,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     runtime.block_on(async {
         match cli.command {
             Command::Migrate { database_url } => migrate(&database_url).await,
+            Command::Seal { database_url } => sealing::seal_all(&database_url).await,
             Command::Serve(serve) => serve_until_asked(serve).await,
         }
     })
@@ -98,7 +100,7 @@ async fn connect(options: &PgConnectOptions, variable: &str) -> anyhow::Result<P
 }
 
 /// A pool on a database that was seen to answer.
-async fn pool(pool: PgPoolOptions, url: &str, variable: &str) -> anyhow::Result<PgPool> {
+pub(crate) async fn pool(pool: PgPoolOptions, url: &str, variable: &str) -> anyhow::Result<PgPool> {
     let options = options(url).with_context(|| variable.to_string())?;
     connect(&options, variable).await?.close().await.with_context(|| variable.to_string())?;
     Ok(pool.acquire_timeout(Duration::from_secs(10)).connect_lazy_with(options))
@@ -118,7 +120,7 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
         })
     };
     let tenants = pool(bounded(serve.pool_size), &serve.database_url, "AUDIT_DATABASE_URL").await?;
-    refuse_bypass(&tenants).await?;
+    refuse_bypass(&tenants, "AUDIT_DATABASE_URL", "audit_app").await?;
     let hashing = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(App {
         pool: tenants,
@@ -133,7 +135,7 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
 }
 
 /// Refuses to serve as a database role that stands above the wall.
-async fn refuse_bypass(pool: &PgPool) -> anyhow::Result<()> {
+pub(crate) async fn refuse_bypass(pool: &PgPool, variable: &str, meant: &str) -> anyhow::Result<()> {
     let row = sqlx::query(
         "SELECT current_user::text AS name, to_regclass('public.events') IS NOT NULL AS migrated, r.rolsuper OR r.rolbypassrls AS bypasses, \
                 EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND pg_has_role(c.relowner, 'USAGE')) AS owns \
@@ -143,14 +145,14 @@ async fn refuse_bypass(pool: &PgPool) -> anyhow::Result<()> {
     .await
     .context("the database does not tell which role serves")?;
     if !row.get::<bool, _>("migrated") {
-        bail!("the database of AUDIT_DATABASE_URL has no schema yet: run `audit-api migrate`");
+        bail!("the database of {variable} has no schema yet: run `audit-api migrate`");
     }
     let name: String = row.get("name");
     if row.get("bypasses") {
-        bail!("database role {name} bypasses row security: serve as audit_app");
+        bail!("database role {name} bypasses row security: serve as {meant}");
     }
     if row.get("owns") && !defects::on(Defect::AsOwner) {
-        bail!("database role {name} owns tables behind row security: serve as audit_app");
+        bail!("database role {name} owns tables behind row security: serve as {meant}");
     }
     Ok(())
 }

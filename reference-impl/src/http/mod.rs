@@ -10,6 +10,7 @@ pub mod members;
 mod open;
 pub mod page;
 mod platform;
+pub mod proofs;
 pub mod saved_searches;
 mod sign_in;
 pub mod stats;
@@ -119,6 +120,8 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
             saved_searches::update_saved_search,
             saved_searches::delete_saved_search
         ))
+        .routes(routes!(proofs::get_chain_head))
+        .routes(routes!(proofs::get_proof))
         .routes(routes!(tenant::get_tenant, tenant::update_tenant))
         .routes(routes!(platform::create_tenant))
         .routes(routes!(platform::get_usage))

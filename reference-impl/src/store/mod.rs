@@ -3,6 +3,7 @@
 
 pub mod annotations;
 pub mod api_keys;
+pub mod chain;
 pub mod event_types;
 pub mod events;
 pub mod members;

@@ -47,6 +47,8 @@ const OPERATIONS: &[&str] = &[
     "GET /v1/saved-searches/{id} get_saved_search",
     "PATCH /v1/saved-searches/{id} update_saved_search",
     "DELETE /v1/saved-searches/{id} delete_saved_search",
+    "GET /v1/proofs/head get_chain_head",
+    "GET /v1/proofs/{id} get_proof",
     "GET /v1/tenant get_tenant",
     "PATCH /v1/tenant update_tenant",
     "POST /v1/platform/tenants create_tenant",

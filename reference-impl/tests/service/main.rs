@@ -10,6 +10,7 @@ mod document;
 mod layers;
 mod process;
 mod program;
+mod proofs;
 mod refusals;
 mod roles;
 mod search;

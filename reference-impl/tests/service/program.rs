@@ -13,11 +13,11 @@ use tokio::process::{Child, Command};
 use crate::support::Database;
 use crate::world::TOKEN_KEY;
 
-/// The program, its environment set for `database`.
-pub fn command(program: &str, database: &Database, port: u16) -> Command {
+/// The program, told to do `what`, its environment set for `database`.
+pub fn command(program: &str, what: &str, database: &Database, port: u16) -> Command {
     let mut command = Command::new(program);
     command
-        .arg("serve")
+        .arg(what)
         .env_clear()
         .env("AUDIT_LISTEN", format!("127.0.0.1:{port}"))
         .env("AUDIT_POOL_SIZE", "2")

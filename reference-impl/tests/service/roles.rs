@@ -46,6 +46,8 @@ const TABLE: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/saved-searches/{search}", "owner admin auditor member", 200),
     ("PATCH", "/v1/saved-searches/{search}", "owner admin auditor member", 200),
     ("DELETE", "/v1/saved-searches/{search}", "owner admin auditor member", 204),
+    ("GET", "/v1/proofs/head", "owner admin auditor", 200),
+    ("GET", "/v1/proofs/{event}", "owner admin auditor", 200),
     ("GET", "/v1/tenant", "owner admin auditor", 200),
     ("PATCH", "/v1/tenant", "owner", 200),
     ("POST", "/v1/platform/tenants", "platform", 201),
