@@ -48,6 +48,15 @@ pub struct Serve {
     /// Connections of the pool that serves tenants.
     #[arg(long, env = "AUDIT_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub pool_size: u32,
+    /// Requests a second that one tenant may make on average; ten seconds' worth at once.
+    #[arg(long, env = "AUDIT_RATE_TENANT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate_tenant: u32,
+    /// As `AUDIT_RATE_TENANT`, for one principal of it.
+    #[arg(long, env = "AUDIT_RATE_PRINCIPAL", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate_principal: u32,
+    /// Streams that one tenant may have open.
+    #[arg(long, env = "AUDIT_STREAMS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub streams: u32,
     /// Key that signs tokens and cursors: 32 bytes as hex.
     #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
     pub token_key: String,

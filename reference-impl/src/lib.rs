@@ -8,7 +8,9 @@ pub mod cursor;
 #[cfg_attr(not(feature = "defects"), allow(dead_code, reason = "the seams are constant without the feature"))]
 mod defects;
 mod held;
+pub mod hot;
 pub mod http;
+pub mod limits;
 pub mod problem;
 pub mod scope;
 pub mod sealing;

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::defects::{Defect, on};
 use crate::held::Held;
+use crate::hot;
 use crate::problem::Problem;
 use crate::store::AuditStore;
 
@@ -60,6 +61,8 @@ impl TenantScope {
         edge(&mut held, begin(self.tenant)).await?;
         let mut store = AuditStore::bound(held, self.tenant);
         let worked = AssertUnwindSafe(tokio::time::timeout(WORK_MAX, work(&mut store))).catch_unwind().await;
+        // Forgets counts on every way out, once the transaction has ended.
+        let _changed = store.events_changed().then(|| hot::Changed::of(self.tenant));
         let mut held = store.release();
         let result = match worked {
             Ok(Ok(result)) => result,

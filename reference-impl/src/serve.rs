@@ -12,7 +12,9 @@ use tokio::sync::Semaphore;
 use crate::config::{Cli, Command, Serve};
 use crate::cursor::Sealer;
 use crate::defects::{self, Defect};
+use crate::http::stream::Streams;
 use crate::http::{self, App};
+use crate::limits::Limits;
 use crate::sealing;
 use crate::token::{Signer, derived};
 
@@ -131,6 +133,8 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
         metrics: Arc::default(),
         log_key: derived(&key, "log"),
         hashing: Arc::new(Semaphore::new(hashing)),
+        limits: Arc::new(Limits::of(serve.rate_tenant, serve.rate_principal)),
+        streams: Streams::of(serve.streams),
     })
 }
 
@@ -164,8 +168,10 @@ async fn serve_until_asked(serve: Serve) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind(serve.listen).await.with_context(taken)?;
     tracing::info!(address = %serve.listen, "serving");
     let (asked, heard) = tokio::sync::watch::channel(false);
+    let streams = app.streams.clone();
     tokio::spawn(async move {
         wait_for_signal().await;
+        streams.end();
         // Nobody listens any more only when serving has ended by itself.
         let _ = asked.send(true);
     });

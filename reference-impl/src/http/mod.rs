@@ -14,6 +14,7 @@ pub mod proofs;
 pub mod saved_searches;
 mod sign_in;
 pub mod stats;
+pub mod stream;
 pub mod tenant;
 pub mod viewer_tokens;
 
@@ -33,7 +34,9 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::stream::Streams;
 use crate::cursor::Sealer;
+use crate::limits::{self, Limits};
 use crate::problem::{Problem, ProblemBody};
 use crate::token::Signer;
 
@@ -61,6 +64,10 @@ pub struct App {
     pub log_key: Vec<u8>,
     /// How many passwords are hashed at a time: each takes a core, and 19 MiB.
     pub hashing: Arc<Semaphore>,
+    /// How many requests a tenant and a principal may make.
+    pub limits: Arc<Limits>,
+    /// The open streams.
+    pub streams: Streams,
 }
 
 /// Counters.
@@ -101,6 +108,7 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(events::create_events_bulk))
         .routes(routes!(events::search_events))
         .routes(routes!(events::get_event))
+        .routes(routes!(stream::stream_events))
         .routes(routes!(stats::get_stats))
         .routes(routes!(stats::get_facets))
         .routes(routes!(events::list_target_events))
@@ -139,6 +147,7 @@ pub fn router(app: App) -> Router {
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(middleware::from_fn(bounded))
+        .layer(middleware::from_fn(limits::told))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::Internal.into_response()))
         .layer(middleware::from_fn_with_state(app.clone(), counted))
         .layer(middleware::from_fn_with_state(app.clone(), log::logged))

@@ -66,6 +66,7 @@ impl AuditStore {
                 .push_bind(&event.external_id)
                 .push_bind(Json(&event.details));
         });
+        self.events_changed = true;
         query.build().execute(self.connection()).await?;
         Ok(events)
     }

@@ -9,6 +9,7 @@ pub mod events;
 pub mod members;
 pub mod saved_searches;
 pub mod stats;
+pub mod stream;
 pub mod tenant;
 pub mod viewer_tokens;
 
@@ -23,10 +24,12 @@ use crate::problem::Problem;
 pub struct AuditStore {
     held: Held,
     tenant: Uuid,
+    /// Whether events were written or removed, which makes counts that are kept for a while wrong.
+    events_changed: bool,
 }
 
 /// Which of its tenant's events a caller may see.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Sight {
     /// All.
     All,
@@ -41,12 +44,22 @@ pub enum Sight {
 impl AuditStore {
     /// The store of `tenant`; only the scope, which has bound the tenant to this connection, makes one.
     pub(crate) fn bound(held: Held, tenant: Uuid) -> Self {
-        Self { held, tenant }
+        Self { held, tenant, events_changed: false }
     }
 
     /// Gives the connection back to the scope.
     pub(crate) fn release(self) -> Held {
         self.held
+    }
+
+    /// Whose rows it holds.
+    pub(crate) fn tenant_id(&self) -> Uuid {
+        self.tenant
+    }
+
+    /// Whether events were written or removed.
+    pub(crate) fn events_changed(&self) -> bool {
+        self.events_changed
     }
 
     /// How many rows of `table` the tenant has.

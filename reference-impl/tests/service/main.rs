@@ -8,12 +8,14 @@ mod database;
 mod defects;
 mod document;
 mod layers;
+mod limits;
 mod process;
 mod program;
 mod proofs;
 mod refusals;
 mod roles;
 mod search;
+mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 mod tenant_objects;

@@ -73,11 +73,12 @@ impl Program {
 
 /// One request on a connection of its own: status and body.
 pub async fn get(port: u16, path: &str, token: &str) -> anyhow::Result<(u16, String)> {
-    exchange(
-        port,
-        format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"),
-    )
-    .await
+    exchange(port, get_text(path, token)).await
+}
+
+/// The text of such a request.
+pub fn get_text(path: &str, token: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n")
 }
 
 /// A JSON body sent to `path`: status and body.

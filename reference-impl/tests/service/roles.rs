@@ -17,6 +17,7 @@ const TABLE: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/events", "owner admin auditor member viewer", 200),
     ("GET", "/v1/events/{event}", "owner admin auditor member viewer", 200),
     ("GET", "/v1/events/search?q=document", "owner admin auditor member", 200),
+    ("GET", "/v1/events/stream?for_s=0", "owner admin auditor", 200),
     ("GET", "/v1/events/stats", "owner admin auditor", 200),
     ("GET", "/v1/events/facets", "owner admin auditor", 200),
     ("GET", "/v1/targets/document/t/events", "owner admin auditor member viewer", 200),

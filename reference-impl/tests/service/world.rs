@@ -89,10 +89,17 @@ impl Tenant {
 
 impl World {
     pub async fn new() -> anyhow::Result<Self> {
+        Self::with(|_| {}).await
+    }
+
+    /// As [`World::new`], with other settings.
+    pub async fn with(change: impl FnOnce(&mut Serve)) -> anyhow::Result<Self> {
         let database = Database::migrated().await?;
         let (a, b) = (Tenant::new("acme"), Tenant::new("globex"));
         plant(&database, &[&a, &b]).await?;
-        let app = partywall_reference::serve::app(&settings(&database, 4)).await?;
+        let mut settings = settings(&database, 4);
+        change(&mut settings);
+        let app = partywall_reference::serve::app(&settings).await?;
         let router = partywall_reference::http::router(app);
         Ok(Self { database, router, a, b, tokens: Mutex::default() })
     }
@@ -176,6 +183,9 @@ pub fn settings(database: &Database, pool_size: u32) -> Serve {
         login_database_url: database.url("audit_login"),
         platform_database_url: database.url("audit_platform"),
         pool_size,
+        rate_tenant: 100_000,
+        rate_principal: 100_000,
+        streams: 3,
         token_key: TOKEN_KEY.into(),
     }
 }
