@@ -97,10 +97,7 @@ pub async fn get_chain_head(Allowed(caller, _): Allowed<Oversees>) -> Result<Jso
     params(("id" = Uuid, Path, description = "The event")),
     responses((status = 200, description = "Its proof", body = Proof),
         Refusals))]
-pub async fn get_proof(
-    Allowed(caller, _): Allowed<Oversees>,
-    Ids([id]): Ids<1>,
-) -> Result<Json<Proof>, Problem> {
+pub async fn get_proof(Allowed(caller, _): Allowed<Oversees>, Ids([id]): Ids<1>) -> Result<Json<Proof>, Problem> {
     sealed(&caller).await?;
     caller.run(move |store| Box::pin(store.proof(id, PATH_MAX))).await.map(Json)
 }

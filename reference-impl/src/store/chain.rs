@@ -46,9 +46,8 @@ impl AuditStore {
         self.link(head, &events).await?;
         if let Some(last) = events.last() {
             // A clock that goes ahead must not carry the mark past events that are still to come.
-            let statement = format!(
-                "UPDATE chain_heads SET sealed_to = least(greatest(sealed_to, $2), now()) WHERE {own}"
-            );
+            let statement =
+                format!("UPDATE chain_heads SET sealed_to = least(greatest(sealed_to, $2), now()) WHERE {own}");
             let update = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(last.recorded_at);
             update.execute(self.connection()).await?;
         }

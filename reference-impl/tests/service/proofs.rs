@@ -120,17 +120,17 @@ async fn changed_removed_exchanged_and_inserted_history_is_told() -> anyhow::Res
     let tampering = [
         ("UPDATE events SET action = 'harmless' WHERE id = '{event}'", "is not what was sealed"),
         ("UPDATE events SET details = '{\"k\": 1}' WHERE id = '{event}'", "is not what was sealed"),
-        ("UPDATE events SET occurred_at = occurred_at + interval '1 us' WHERE id = '{event}'", "is not what was sealed"),
+        (
+            "UPDATE events SET occurred_at = occurred_at + interval '1 us' WHERE id = '{event}'",
+            "is not what was sealed",
+        ),
         ("DELETE FROM chain_links WHERE position = 3", "does not lead to its end"),
         (
             "DELETE FROM chain_links WHERE position = 3; UPDATE chain_links SET position = 3 WHERE position = 4; \
              UPDATE chain_heads SET position = 3",
             "does not lead to its end",
         ),
-        (
-            "UPDATE chain_links SET digest = sha256('x') WHERE position = 4",
-            "does not lead to its end",
-        ),
+        ("UPDATE chain_links SET digest = sha256('x') WHERE position = 4", "does not lead to its end"),
         ("UPDATE chain_links SET digest = sha256('x') WHERE position = 2", "is not what was sealed"),
         ("UPDATE chain_links SET hash = sha256('x') WHERE position = 1", "the link is not of its event"),
         ("UPDATE chain_heads SET hash = sha256('x')", "another head"),
