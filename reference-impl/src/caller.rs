@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::defects::{Defect, on};
 use crate::http::App;
 use crate::http::log::TenantSeen;
+use crate::limits::Told;
 use crate::problem::Problem;
 use crate::scope::TenantScope;
 use crate::store::{AuditStore, Sight};
@@ -75,6 +76,8 @@ pub struct Caller {
     tenant: Option<Uuid>,
     /// A person's session; keys and viewer tokens have none.
     session: Option<Uuid>,
+    /// When its access token runs out, seconds since the Unix epoch; keys and viewer tokens have none.
+    expires_s: Option<i64>,
     app: App,
 }
 
@@ -82,6 +85,11 @@ impl Caller {
     /// The tenant; none for the platform's operators.
     pub fn tenant(&self) -> Option<Uuid> {
         self.tenant
+    }
+
+    /// When the access token runs out, seconds since the Unix epoch; keys and viewer tokens have none.
+    pub fn expires_s(&self) -> Option<i64> {
+        self.expires_s
     }
 
     /// Runs `work` in the caller's tenant, once its membership and its session are seen to stand still.
@@ -204,13 +212,23 @@ async fn prove(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, P
     if let (Some(tenant), Some(seen)) = (caller.tenant, parts.extensions.get::<TenantSeen>()) {
         seen.note(tenant);
     }
-    Ok(caller)
+    let allowance = app.limits.take(caller.tenant, caller.id);
+    if let Some(told) = parts.extensions.get::<Told>() {
+        told.note(allowance);
+    }
+    match allowance.wait_s() {
+        Some(wait_s) => Err(Problem::TooMany(wait_s)),
+        None => Ok(caller),
+    }
 }
 
 async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
     let value = parts.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or(Problem::Unauthenticated)?;
     let token = value.strip_prefix("Bearer ").ok_or(Problem::Unauthenticated)?;
-    let of = |id, role, tenant, session, sight| Caller { id, role, sight, tenant, session, app: app.clone() };
+    let of = |id, role, tenant, session, sight| {
+        let (session, expires_s) = Option::unzip(session);
+        Caller { id, role, sight, tenant, session, expires_s, app: app.clone() }
+    };
     if token.starts_with("ak_") || token.starts_with("vt_") {
         let row = sqlx::query("SELECT tenant_id, id, role, actor_id, target_type, target_id FROM credential_of($1)")
             .bind(token::hash(token))
@@ -245,5 +263,5 @@ async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, 
         Role::Member => Sight::Actor(claims.sub),
         _ => Sight::None,
     };
-    Ok(of(claims.sub, role, claims.tenant, role.is_person().then_some(claims.sid), sight))
+    Ok(of(claims.sub, role, claims.tenant, role.is_person().then_some((claims.sid, claims.exp)), sight))
 }

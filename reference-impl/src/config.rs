@@ -26,6 +26,12 @@ pub enum Command {
         #[command(subcommand)]
         command: Tenants,
     },
+    /// Seal every tenant's events into its chain.
+    Seal {
+        /// The database, as `audit_worker`.
+        #[arg(long, env = "AUDIT_WORKER_DATABASE_URL", hide_env_values = true)]
+        database_url: String,
+    },
     /// Serve the API.
     Serve(Serve),
     /// Work the queue: write exports.
@@ -77,6 +83,15 @@ pub struct Serve {
     /// Where attachments and exports are kept: `file:///…` or `s3://…`; a temporary folder when absent.
     #[arg(long, env = "AUDIT_OBJECTS", hide_env_values = true)]
     pub objects: Option<String>,
+    /// Requests a second that one tenant may make on average; ten seconds' worth at once.
+    #[arg(long, env = "AUDIT_RATE_TENANT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate_tenant: u32,
+    /// As `AUDIT_RATE_TENANT`, for one principal of it.
+    #[arg(long, env = "AUDIT_RATE_PRINCIPAL", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate_principal: u32,
+    /// Streams that one tenant may have open.
+    #[arg(long, env = "AUDIT_STREAMS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub streams: u32,
     /// Key that signs tokens, cursors and links: 32 bytes as hex.
     #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
     pub token_key: String,

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use hmac::{Hmac, Mac};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use uuid::Uuid;
@@ -27,9 +28,9 @@ impl Position {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Sealed {
+struct Sealed<P> {
     tenant: Uuid,
-    position: Position,
+    position: P,
 }
 
 /// Seals and opens cursors.
@@ -54,7 +55,7 @@ impl Sealer {
     }
 
     /// A cursor for `tenant`; `purpose` names the operation and its filters.
-    pub fn seal(&self, tenant: Uuid, purpose: &str, position: Position) -> String {
+    pub fn seal<P: Serialize>(&self, tenant: Uuid, purpose: &str, position: P) -> String {
         let payload = serde_json::to_vec(&Sealed { tenant, position }).unwrap_or_default();
         if on(Defect::CursorUnbound) {
             return BASE64.encode(payload);
@@ -67,20 +68,20 @@ impl Sealer {
     ///
     /// # Errors
     /// The same for a cursor that is altered, of another tenant, operation or set of filters.
-    pub fn open(&self, tenant: Uuid, purpose: &str, cursor: &str) -> Result<(Uuid, Position), Problem> {
+    pub fn open<P: DeserializeOwned>(&self, tenant: Uuid, purpose: &str, cursor: &str) -> Result<(Uuid, P), Problem> {
         self.opened(tenant, purpose, cursor)
             .ok_or_else(|| Problem::BadRequest("this cursor does not belong to this list".into()))
     }
 
-    fn opened(&self, tenant: Uuid, purpose: &str, cursor: &str) -> Option<(Uuid, Position)> {
+    fn opened<P: DeserializeOwned>(&self, tenant: Uuid, purpose: &str, cursor: &str) -> Option<(Uuid, P)> {
         if on(Defect::CursorUnbound) {
-            let sealed: Sealed = serde_json::from_slice(&BASE64.decode(cursor).ok()?).ok()?;
+            let sealed: Sealed<P> = serde_json::from_slice(&BASE64.decode(cursor).ok()?).ok()?;
             return Some((sealed.tenant, sealed.position));
         }
         let (payload, tag) = cursor.split_once('.')?;
         let payload = BASE64.decode(payload).ok()?;
         self.mac(&payload, purpose).verify_slice(&BASE64.decode(tag).ok()?).ok()?;
-        let sealed: Sealed = serde_json::from_slice(&payload).ok()?;
+        let sealed: Sealed<P> = serde_json::from_slice(&payload).ok()?;
         (sealed.tenant == tenant).then_some((tenant, sealed.position))
     }
 }

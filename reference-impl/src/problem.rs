@@ -42,6 +42,9 @@ pub enum Problem {
     /// The body's media type is not served.
     #[error("send {0}")]
     UnsupportedMediaType(&'static str),
+    /// More than the tenant or the principal may ask for: the seconds to wait.
+    #[error("too many requests; wait {0} s")]
+    TooMany(u64),
     /// No connection in time.
     #[error("busy; try again")]
     Busy,
@@ -90,6 +93,7 @@ impl IntoResponses for Refusals {
             Problem::TooLarge,
             Problem::UnsupportedMediaType("another media type"),
             Problem::Unprocessable("a value is wrong".into()),
+            Problem::TooMany(1),
             Problem::Internal,
             Problem::Busy,
         ];
@@ -115,6 +119,7 @@ impl Problem {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -130,6 +135,8 @@ impl From<sqlx::Error> for Problem {
             sqlx::Error::Database(e) if e.code().is_some_and(|c| c.starts_with("22")) => {
                 Self::Unprocessable("a value cannot be stored as it is".into())
             }
+            // Waited too long for a lock or an answer.
+            sqlx::Error::Database(e) if e.code().is_some_and(|c| c == "55P03" || c == "57014") => Self::Busy,
             _ => {
                 // The message may quote a row: only its kind is logged.
                 let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
@@ -154,6 +161,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
         let detail = self.to_string();
+        let wait_s = if let Self::TooMany(wait_s) = self { Some(wait_s) } else { None };
         let errors = match self {
             Self::BadLines(errors) => errors,
             _ => Vec::new(),
@@ -163,6 +171,9 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(wait_s) = wait_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
+        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::hot;
 use crate::problem::Problem;
 use crate::storage::Storage;
 use crate::store::AuditStore;
@@ -54,6 +55,8 @@ impl TenantScope {
         // Every early return drops what is open, and so closes it.
         let mut store = AuditStore::bound(self.storage.open(self.tenant).await?, self.tenant);
         let worked = AssertUnwindSafe(tokio::time::timeout(WORK_MAX, work(&mut store))).catch_unwind().await;
+        // Forgets counts on every way out, once the transaction has ended.
+        let _changed = store.events_changed().then(|| hot::Changed::of(self.tenant));
         let result = match worked {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => {

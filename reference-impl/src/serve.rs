@@ -13,8 +13,11 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::{Cli, Command, Move, Serve, Tenants, Work};
 use crate::cursor::Sealer;
 use crate::defects::{self, Defect};
+use crate::http::stream::Streams;
 use crate::http::{self, App};
+use crate::limits::Limits;
 use crate::objects::Objects;
+use crate::sealing;
 use crate::storage::{self, Storage};
 use crate::token::{Signer, derived};
 use crate::worker::{self, Workshop};
@@ -62,6 +65,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         match cli.command {
             Command::Migrate { database_url } => migrate(&database_url).await,
             Command::Tenants { command: Tenants::Move(how) } => move_tenants(how).await,
+            Command::Seal { database_url } => sealing::seal_all(&database_url).await,
             Command::Serve(serve) => serve_until_asked(serve).await,
             Command::Worker(work) => work_until_asked(&work).await,
         }
@@ -127,7 +131,7 @@ async fn connect(options: &PgConnectOptions, variable: &str) -> anyhow::Result<P
 }
 
 /// A pool on a database that was seen to answer.
-async fn pool(pool: PgPoolOptions, url: &str, variable: &str) -> anyhow::Result<PgPool> {
+pub(crate) async fn pool(pool: PgPoolOptions, url: &str, variable: &str) -> anyhow::Result<PgPool> {
     let options = options(url).with_context(|| variable.to_string())?;
     connect(&options, variable).await?.close().await.with_context(|| variable.to_string())?;
     Ok(pool.acquire_timeout(Duration::from_secs(10)).connect_lazy_with(options))
@@ -152,7 +156,7 @@ fn bounded(size: u32) -> PgPoolOptions {
 pub async fn workshop(work: &Work) -> anyhow::Result<Workshop> {
     let key = key(&work.token_key)?;
     let pool = pool(bounded(WORKER_POOL), &work.worker_database_url, "AUDIT_WORKER_DATABASE_URL").await?;
-    refuse_bypass(&pool, "AUDIT_WORKER_DATABASE_URL", "work as audit_worker").await?;
+    refuse_bypass(&pool, "AUDIT_WORKER_DATABASE_URL", "audit_worker").await?;
     let objects = Objects::open(work.objects.as_deref(), &derived(&key, "objects"))?;
     Ok(Workshop { storage: Storage::new(pool), objects, log_key: derived(&key, "log") })
 }
@@ -164,7 +168,7 @@ pub async fn workshop(work: &Work) -> anyhow::Result<Workshop> {
 pub async fn app(serve: &Serve) -> anyhow::Result<App> {
     let key = key(&serve.token_key)?;
     let tenants = pool(bounded(serve.pool_size), &serve.database_url, "AUDIT_DATABASE_URL").await?;
-    refuse_bypass(&tenants, "AUDIT_DATABASE_URL", "serve as audit_app").await?;
+    refuse_bypass(&tenants, "AUDIT_DATABASE_URL", "audit_app").await?;
     let hashing = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(App {
         storage: Storage::new(tenants),
@@ -176,11 +180,13 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
         metrics: Arc::default(),
         log_key: derived(&key, "log"),
         hashing: Arc::new(Semaphore::new(hashing)),
+        limits: Arc::new(Limits::of(serve.rate_tenant, serve.rate_principal)),
+        streams: Streams::of(serve.streams),
     })
 }
 
 /// Refuses to serve as a database role that stands above the wall.
-async fn refuse_bypass(pool: &PgPool, variable: &str, instead: &str) -> anyhow::Result<()> {
+pub(crate) async fn refuse_bypass(pool: &PgPool, variable: &str, meant: &str) -> anyhow::Result<()> {
     let row = sqlx::query(
         "SELECT current_user::text AS name, to_regclass('shared.events') IS NOT NULL AS migrated, r.rolsuper OR r.rolbypassrls AS bypasses, \
                 EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND pg_has_role(c.relowner, 'USAGE')) AS owns \
@@ -194,10 +200,10 @@ async fn refuse_bypass(pool: &PgPool, variable: &str, instead: &str) -> anyhow::
     }
     let name: String = row.get("name");
     if row.get("bypasses") {
-        bail!("database role {name} bypasses row security: {instead}");
+        bail!("database role {name} bypasses row security: serve as {meant}");
     }
     if row.get("owns") && !defects::on(Defect::AsOwner) {
-        bail!("database role {name} owns tables behind row security: {instead}");
+        bail!("database role {name} owns tables behind row security: serve as {meant}");
     }
     Ok(())
 }
@@ -213,6 +219,12 @@ async fn serve_until_asked(serve: Serve) -> anyhow::Result<()> {
         None => None,
     };
     tracing::info!(address = %serve.listen, "serving");
+    let streams = app.streams.clone();
+    let mut ending = heard.clone();
+    tokio::spawn(async move {
+        let _ = ending.wait_for(|asked| *asked).await;
+        streams.end();
+    });
     let ended = |mut heard: watch::Receiver<bool>| async move {
         let _ = heard.wait_for(|asked| *asked).await;
     };

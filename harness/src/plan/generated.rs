@@ -105,7 +105,8 @@ impl Planner {
         domain: &str,
         case: u64,
     ) -> Result<Vec<(String, String)>, String> {
-        let optional: Vec<&Parameter> = operation.parameters_in(Place::Query).collect();
+        let optional: Vec<&Parameter> =
+            operation.parameters_in(Place::Query).filter(|p| !access.always.contains_key(&p.name)).collect();
         let instants: Vec<&Parameter> = optional.iter().copied().filter(|p| p.is_instant()).collect();
         let mut values = Vec::new();
         let seed = |part: &str| self.plan.seed.bytes(&format!("{domain} {part}"), case);

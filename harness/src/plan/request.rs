@@ -119,6 +119,10 @@ impl Planner {
                 Place::Cookie => {}
             }
         }
+        for (name, value) in access.iter().flat_map(|a| &a.always) {
+            query.retain(|(given, _)| given != name);
+            query.push((name.clone(), value.clone()));
+        }
         if path.contains('{') {
             return Err(format!(
                 "operation {}: a parameter of {} is not in the document",

@@ -222,6 +222,9 @@ pub struct Access {
     /// Parameters that hold a planted value: name to `TABLE.COLUMN`.
     #[serde(default)]
     pub params: BTreeMap<String, String>,
+    /// Query parameters that every request has, as they stand here.
+    #[serde(default)]
+    pub always: BTreeMap<String, String>,
     /// The shape of its answer, when it lists rows.
     #[serde(default)]
     pub list: Option<ListShape>,

@@ -13,9 +13,11 @@ pub mod members;
 mod open;
 pub mod page;
 mod platform;
+pub mod proofs;
 pub mod saved_searches;
 mod sign_in;
 pub mod stats;
+pub mod stream;
 pub mod tenant;
 pub mod viewer_tokens;
 
@@ -35,7 +37,9 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::stream::Streams;
 use crate::cursor::Sealer;
+use crate::limits::{self, Limits};
 use crate::objects::Objects;
 use crate::problem::{Problem, ProblemBody};
 use crate::storage::Storage;
@@ -67,6 +71,10 @@ pub struct App {
     pub log_key: Vec<u8>,
     /// How many passwords are hashed at a time: each takes a core, and 19 MiB.
     pub hashing: Arc<Semaphore>,
+    /// How many requests a tenant and a principal may make.
+    pub limits: Arc<Limits>,
+    /// The open streams.
+    pub streams: Streams,
 }
 
 /// Counters.
@@ -107,6 +115,7 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(events::create_events_bulk))
         .routes(routes!(events::search_events))
         .routes(routes!(events::get_event))
+        .routes(routes!(stream::stream_events))
         .routes(routes!(stats::get_stats))
         .routes(routes!(stats::get_facets))
         .routes(routes!(events::list_target_events))
@@ -132,6 +141,8 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
             saved_searches::update_saved_search,
             saved_searches::delete_saved_search
         ))
+        .routes(routes!(proofs::get_chain_head))
+        .routes(routes!(proofs::get_proof))
         .routes(routes!(tenant::get_tenant, tenant::update_tenant))
         .routes(routes!(platform::create_tenant))
         .routes(routes!(platform::get_usage))
@@ -149,6 +160,7 @@ pub fn router(app: App) -> Router {
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(middleware::from_fn(bounded))
+        .layer(middleware::from_fn(limits::told))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::Internal.into_response()))
         .layer(middleware::from_fn_with_state(app.clone(), counted))
         .layer(middleware::from_fn_with_state(app.clone(), log::logged))

@@ -8,13 +8,15 @@ use utoipa::{IntoParams, ToSchema};
 use super::events::EventFilter;
 use super::extract::Params;
 use crate::caller::{Allowed, Oversees};
+use crate::hot::{self, Key};
 use crate::problem::{Problem, Refusals};
+use crate::store::Sight;
 
 /// Days that are told one by one.
 const DAYS_MAX: i64 = 366;
 
 /// Counts over the events of a list.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Stats {
     /// Events in all.
     pub total: i64,
@@ -33,7 +35,7 @@ pub struct Stats {
 }
 
 /// The events of one day.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Day {
     /// The day.
     #[schema(format = "date")]
@@ -43,14 +45,14 @@ pub struct Day {
 }
 
 /// The commonest values of some columns.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Facets {
     /// One a column.
     pub facets: Vec<Facet>,
 }
 
 /// The commonest values of one column.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Facet {
     /// The column.
     pub name: String,
@@ -59,7 +61,7 @@ pub struct Facet {
 }
 
 /// One value of a column.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Value {
     /// The value.
     pub value: String,
@@ -76,7 +78,14 @@ pub async fn get_stats(
     Params(filter): Params<EventFilter>,
 ) -> Result<Json<Stats>, Problem> {
     let filter = filter.filter()?;
-    caller.run(move |store| Box::pin(async move { store.stats(&filter, DAYS_MAX).await })).await.map(Json)
+    let question = format!("stats {filter:?}");
+    let read = caller.run(move |store| {
+        Box::pin(async move {
+            let key = Key::of(store, &Sight::All, question);
+            hot::STATS.or(key, store.stats(&filter, DAYS_MAX)).await
+        })
+    });
+    read.await.map(Json)
 }
 
 /// How many values of each column are told.
@@ -102,5 +111,12 @@ pub async fn get_facets(
     if !(1..=100).contains(&most) {
         return Err(Problem::BadRequest("most must be between 1 and 100".into()));
     }
-    caller.run(move |store| Box::pin(async move { store.facets(&filter, most).await })).await.map(Json)
+    let question = format!("facets {most} {filter:?}");
+    let read = caller.run(move |store| {
+        Box::pin(async move {
+            let key = Key::of(store, &Sight::All, question);
+            hot::FACETS.or(key, store.facets(&filter, most)).await
+        })
+    });
+    read.await.map(Json)
 }

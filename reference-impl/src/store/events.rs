@@ -12,7 +12,7 @@ use crate::defects::{Defect, on};
 use crate::http::events::{Actor, Event, NewEvent, Outcome, Target};
 use crate::problem::Problem;
 
-const COLUMNS: &str = "id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, target_type, target_id, \
+pub(super) const COLUMNS: &str = "id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, target_type, target_id, \
                        target_name, outcome, source_ip, user_agent, external_id, details";
 
 /// What a list is narrowed to.
@@ -66,6 +66,7 @@ impl AuditStore {
                 .push_bind(&event.external_id)
                 .push_bind(Json(&event.details));
         });
+        self.events_changed = true;
         query.build().execute(self.connection()).await?;
         Ok(events)
     }
@@ -231,7 +232,7 @@ pub(super) fn narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter, sight:
     }
 }
 
-fn event(row: &PgRow) -> Event {
+pub(super) fn event(row: &PgRow) -> Event {
     Event {
         id: row.get("id"),
         occurred_at: row.get("occurred_at"),

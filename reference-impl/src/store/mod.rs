@@ -4,12 +4,14 @@
 pub mod annotations;
 pub mod api_keys;
 pub mod attachments;
+pub mod chain;
 pub mod event_types;
 pub mod events;
 pub mod exports;
 pub mod members;
 pub mod saved_searches;
 pub mod stats;
+pub mod stream;
 pub mod tenant;
 pub mod viewer_tokens;
 
@@ -24,10 +26,12 @@ use crate::storage::Opened;
 pub struct AuditStore {
     opened: Opened,
     tenant: Uuid,
+    /// Whether events were written or removed, which makes counts that are kept for a while wrong.
+    events_changed: bool,
 }
 
 /// Which of its tenant's events a caller may see.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Sight {
     /// All.
     All,
@@ -42,12 +46,22 @@ pub enum Sight {
 impl AuditStore {
     /// The store of `tenant`; only the scope, which has bound the tenant to this connection, makes one.
     pub(crate) fn bound(opened: Opened, tenant: Uuid) -> Self {
-        Self { opened, tenant }
+        Self { opened, tenant, events_changed: false }
     }
 
     /// Gives the transaction back to the scope.
     pub(crate) fn release(self) -> Opened {
         self.opened
+    }
+
+    /// Whose rows it holds.
+    pub(crate) fn tenant_id(&self) -> Uuid {
+        self.tenant
+    }
+
+    /// Whether events were written or removed.
+    pub(crate) fn events_changed(&self) -> bool {
+        self.events_changed
     }
 
     /// How many rows of `table`, one of the directory's, the tenant has.

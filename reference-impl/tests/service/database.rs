@@ -91,11 +91,14 @@ async fn no_database_role_that_serves_can_reach_around_the_wall() -> anyhow::Res
         "SET ROLE audit_owner",
         "SET ROLE audit_gate",
         "SELECT ensure_event_partitions(now()::date, now()::date)",
+        "DELETE FROM chain_links",
+        "UPDATE chain_links SET digest = sha256('')",
     ];
     let functions = [
         ("audit_login", "SELECT * FROM sign_in_of('x')"),
         ("audit_login", "SELECT * FROM credential_of('')"),
         ("audit_platform", "SELECT * FROM platform_usage(NULL, 1)"),
+        ("audit_worker", "SELECT * FROM tenants_to_seal(NULL, 1)"),
     ];
     for role in ["audit_app", "audit_login", "audit_platform", "audit_worker"] {
         let mut connection = database.connect(role).await?;

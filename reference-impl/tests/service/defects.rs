@@ -25,7 +25,7 @@ async fn leaks(defects: &str, sql: &str, path: &str) -> anyhow::Result<bool> {
         world.database.sql(sql).await?;
     }
     let port = free_port()?;
-    let mut command = command(PROGRAM, &world.database, port);
+    let mut command = command(PROGRAM, "serve", &world.database, port);
     command.env("AUDIT_DEFECTS", defects).env("AUDIT_POOL_SIZE", "1");
     let _program = Program::start(command, port).await?;
     // The one connection has served the other tenant before.
@@ -76,7 +76,7 @@ async fn a_context_left_on_the_session_shows_the_next_tenant_the_last_ones_rows(
     let world = World::new().await?;
     world.event(&world.b, "member", "theirs").await;
     let port = free_port()?;
-    let mut command = command(PROGRAM, &world.database, port);
+    let mut command = command(PROGRAM, "serve", &world.database, port);
     command.env("AUDIT_DEFECTS", "session-set-not-local,no-store-predicate").env("AUDIT_POOL_SIZE", "1");
     let _program = Program::start(command, port).await?;
     // Both are narrowed to an actor: the same one, so that only the wall stands between them.
@@ -94,7 +94,7 @@ async fn a_defect_that_is_not_known_is_refused_and_serving_as_owner_must_be_aske
         [("nonsense", None, false), ("", Some(&owner), false), ("as-owner", Some(&owner), true)]
     {
         let port = free_port()?;
-        let mut command = command(PROGRAM, &world.database, port);
+        let mut command = command(PROGRAM, "serve", &world.database, port);
         command.env("AUDIT_DEFECTS", defects);
         if let Some(url) = url {
             command.env("AUDIT_DATABASE_URL", url);

@@ -18,6 +18,7 @@ const OPERATIONS: &[&str] = &[
     "GET /v1/events list_events",
     "GET /v1/events/{id} get_event",
     "GET /v1/events/search search_events",
+    "GET /v1/events/stream stream_events",
     "GET /v1/events/stats get_stats",
     "GET /v1/events/facets get_facets",
     "GET /v1/targets/{type}/{id}/events list_target_events",
@@ -57,6 +58,8 @@ const OPERATIONS: &[&str] = &[
     "GET /v1/saved-searches/{id} get_saved_search",
     "PATCH /v1/saved-searches/{id} update_saved_search",
     "DELETE /v1/saved-searches/{id} delete_saved_search",
+    "GET /v1/proofs/head get_chain_head",
+    "GET /v1/proofs/{id} get_proof",
     "GET /v1/tenant get_tenant",
     "PATCH /v1/tenant update_tenant",
     "POST /v1/platform/tenants create_tenant",
@@ -133,7 +136,7 @@ async fn every_operation_says_who_may_call_it_what_it_takes_and_how_it_refuses()
         let in_path = operation["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "path").count();
         assert_eq!(in_path, named, "{id} describes its path");
         if !OPEN.contains(&id) {
-            for status in ["400", "401", "403", "404", "422", "500", "503"] {
+            for status in ["400", "401", "403", "404", "422", "429", "500", "503"] {
                 let content = &operation["responses"][status]["content"];
                 assert!(content["application/problem+json"].is_object(), "{id} refuses with {status}");
             }

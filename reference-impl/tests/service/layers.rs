@@ -5,8 +5,17 @@ use sqlx::{AssertSqlSafe, Executor};
 use crate::world::World;
 
 /// Every table of the tenant, counted without a predicate.
-const TABLES: [&str; 7] =
-    ["tenants", "memberships", "events", "annotations", "api_keys", "viewer_tokens", "idempotency_keys"];
+const TABLES: [&str; 9] = [
+    "tenants",
+    "memberships",
+    "events",
+    "annotations",
+    "api_keys",
+    "viewer_tokens",
+    "idempotency_keys",
+    "chain_links",
+    "chain_heads",
+];
 
 #[tokio::test]
 async fn the_database_alone_shows_a_session_only_the_tenant_bound_to_it_and_nothing_to_one_without()
@@ -51,6 +60,10 @@ async fn the_store_alone_keeps_tenants_apart_when_row_security_is_off() -> anyho
         assert_eq!((list.ids(), list.json()["total"].as_i64()), (vec![own], Some(1)), "{path}");
     }
     world.get(&owner, &format!("/v1/events/{foreign}")).await.expect(404);
+    world.get(&owner, &format!("/v1/proofs/{foreign}")).await.expect(404);
+    assert_eq!(world.get(&owner, "/v1/proofs/head").await.expect(200).json()["position"], 1);
+    let shown = world.get(&owner, "/v1/events/stream?for_s=0&from=2020-01-01T00:00:00Z").await.expect(200).text;
+    assert!(shown.contains(&own.to_string()) && !shown.contains(&foreign.to_string()), "{shown}");
     world.get(&owner, &format!("/v1/events/{foreign}/annotations")).await.expect(404);
     for path in ["/v1/members?count=true", "/v1/api-keys?count=true"] {
         let list = world.get(&owner, path).await.expect(200);

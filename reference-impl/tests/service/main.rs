@@ -10,12 +10,15 @@ mod defects;
 mod document;
 mod exports;
 mod layers;
+mod limits;
 mod process;
 mod program;
+mod proofs;
 mod refusals;
 mod roles;
 mod search;
 mod storage;
+mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 mod tenant_objects;

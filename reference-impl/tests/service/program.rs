@@ -13,11 +13,11 @@ use tokio::process::{Child, Command};
 use crate::support::Database;
 use crate::world::TOKEN_KEY;
 
-/// The program, its environment set for `database`.
-pub fn command(program: &str, database: &Database, port: u16) -> Command {
+/// The program, told to do `what`, its environment set for `database`.
+pub fn command(program: &str, what: &str, database: &Database, port: u16) -> Command {
     let mut command = Command::new(program);
     command
-        .arg("serve")
+        .arg(what)
         .env_clear()
         .env("AUDIT_LISTEN", format!("127.0.0.1:{port}"))
         .env("AUDIT_POOL_SIZE", "2")
@@ -73,11 +73,12 @@ impl Program {
 
 /// One request on a connection of its own: status and body.
 pub async fn get(port: u16, path: &str, token: &str) -> anyhow::Result<(u16, String)> {
-    exchange(
-        port,
-        format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"),
-    )
-    .await
+    exchange(port, get_text(path, token)).await
+}
+
+/// The text of such a request.
+pub fn get_text(path: &str, token: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n")
 }
 
 /// A JSON body sent to `path`: status and body.

@@ -91,11 +91,17 @@ impl Tenant {
 
 impl World {
     pub async fn new() -> anyhow::Result<Self> {
+        Self::with(|_| {}).await
+    }
+
+    /// As [`World::new`], with other settings.
+    pub async fn with(change: impl FnOnce(&mut Serve)) -> anyhow::Result<Self> {
         let database = Database::migrated().await?;
         let (a, b) = (Tenant::new("acme"), Tenant::new("globex"));
         plant(&database, &[&a, &b]).await?;
         let objects = tempfile::tempdir()?;
-        let settings = Serve { objects: Some(url_of(&objects)), ..settings(&database, 4) };
+        let mut settings = Serve { objects: Some(url_of(&objects)), ..settings(&database, 4) };
+        change(&mut settings);
         let app = partywall_reference::serve::app(&settings).await?;
         let router = partywall_reference::http::router(app);
         Ok(Self { database, router, objects, a, b, tokens: Mutex::default() })
@@ -186,6 +192,9 @@ pub fn settings(database: &Database, pool_size: u32) -> Serve {
         platform_database_url: database.url("audit_platform"),
         pool_size,
         objects: None,
+        rate_tenant: 100_000,
+        rate_principal: 100_000,
+        streams: 3,
         token_key: TOKEN_KEY.into(),
         with_worker: false,
         worker_database_url: None,
