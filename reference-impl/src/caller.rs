@@ -171,19 +171,26 @@ takes! {
 /// A caller whose role the operation takes.
 pub struct Allowed<T: Takes>(pub Caller, pub PhantomData<T>);
 
+impl<T: Takes> Allowed<T> {
+    /// Lets `caller` in when the operation takes its role.
+    ///
+    /// # Errors
+    /// [`Problem::Forbidden`].
+    pub fn of(caller: Caller) -> Result<Self, Problem> {
+        if T::ROLES.contains(&caller.role) { Ok(Self(caller, PhantomData)) } else { Err(Problem::Forbidden) }
+    }
+}
+
 impl<T: Takes> FromRequestParts<App> for Allowed<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let mut caller = prove(parts, app, Lifetime::Running).await?;
-        if !T::ROLES.contains(&caller.role) {
-            return Err(Problem::Forbidden);
-        }
+        let Self(mut caller, takes) = Self::of(prove(parts, app, Lifetime::Running).await?)?;
         if on(Defect::TenantFromQuery) {
             let named = parts.uri.query().unwrap_or("").split('&').find_map(|p| p.strip_prefix("tenant_id="));
             caller.tenant = named.and_then(|id| id.parse().ok()).or(caller.tenant);
         }
-        Ok(Self(caller, PhantomData))
+        Ok(Self(caller, takes))
     }
 }
 
@@ -201,16 +208,20 @@ impl FromRequestParts<App> for Renews {
 
 async fn prove(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
     let caller = proved(parts, app, lifetime).await?;
+    note(parts, &caller);
+    Ok(caller)
+}
+
+/// Notes the caller's tenant for the log.
+pub(crate) fn note(parts: &Parts, caller: &Caller) {
     if let (Some(tenant), Some(seen)) = (caller.tenant, parts.extensions.get::<TenantSeen>()) {
         seen.note(tenant);
     }
-    Ok(caller)
 }
 
 async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
     let value = parts.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or(Problem::Unauthenticated)?;
     let token = value.strip_prefix("Bearer ").ok_or(Problem::Unauthenticated)?;
-    let of = |id, role, tenant, session, sight| Caller { id, role, sight, tenant, session, app: app.clone() };
     if token.starts_with("ak_") || token.starts_with("vt_") {
         let row = sqlx::query("SELECT tenant_id, id, role, actor_id, target_type, target_id FROM credential_of($1)")
             .bind(token::hash(token))
@@ -223,8 +234,14 @@ async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, 
             (None, Some(kind), Some(id)) => Sight::Target(kind, id),
             _ => Sight::None,
         };
-        return Ok(of(row.get("id"), role, Some(row.get("tenant_id")), None, sight));
+        let (id, tenant) = (row.get("id"), Some(row.get("tenant_id")));
+        return Ok(Caller { id, role, sight, tenant, session: None, app: app.clone() });
     }
+    signed_in(token, app, lifetime).await
+}
+
+/// The person whose access token this is; keys and viewer tokens are none.
+pub(crate) async fn signed_in(token: &str, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
     let claims = app.signer.verify(token, lifetime).ok_or(Problem::Unauthenticated)?;
     let role = Role::of_word(&claims.role).ok_or(Problem::Unauthenticated)?;
     if (role == Role::Platform) != claims.tenant.is_none() || !(role.is_person() || role == Role::Platform) {
@@ -245,5 +262,6 @@ async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, 
         Role::Member => Sight::Actor(claims.sub),
         _ => Sight::None,
     };
-    Ok(of(claims.sub, role, claims.tenant, role.is_person().then_some(claims.sid), sight))
+    let session = role.is_person().then_some(claims.sid);
+    Ok(Caller { id: claims.sub, role, sight, tenant: claims.tenant, session, app: app.clone() })
 }

@@ -42,6 +42,9 @@ pub struct Serve {
     /// Connections of the pool that serves tenants.
     #[arg(long, env = "AUDIT_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub pool_size: u32,
+    /// Let the page's cookies travel over plain http: only to try it on one machine.
+    #[arg(long, env = "AUDIT_PLAIN_HTTP")]
+    pub plain_http: bool,
     /// Key that signs tokens and cursors: 32 bytes as hex.
     #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
     pub token_key: String,

@@ -125,6 +125,8 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
         login: pool(bounded(4), &serve.login_database_url, "AUDIT_LOGIN_DATABASE_URL").await?,
         platform: pool(bounded(2), &serve.platform_database_url, "AUDIT_PLATFORM_DATABASE_URL").await?,
         signer: Signer::new(&derived(&key, "access tokens")),
+        choices: Signer::new(&derived(&key, "choices of a tenant")),
+        plain_http: serve.plain_http,
         sealer: Sealer::new(&derived(&key, "cursors")),
         metrics: Arc::default(),
         log_key: derived(&key, "log"),

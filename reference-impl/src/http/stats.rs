@@ -59,10 +59,13 @@ pub struct Facet {
 }
 
 /// One value of a column.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Value {
     /// The value.
     pub value: String,
+    /// Its name, where it has one: an actor's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// The events that have it.
     pub events: i64,
 }

@@ -8,6 +8,7 @@ mod database;
 mod defects;
 mod document;
 mod layers;
+mod page;
 mod process;
 mod program;
 mod refusals;

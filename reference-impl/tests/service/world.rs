@@ -176,6 +176,7 @@ pub fn settings(database: &Database, pool_size: u32) -> Serve {
         login_database_url: database.url("audit_login"),
         platform_database_url: database.url("audit_platform"),
         pool_size,
+        plain_http: false,
         token_key: TOKEN_KEY.into(),
     }
 }
