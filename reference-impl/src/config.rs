@@ -20,7 +20,13 @@ pub enum Command {
         #[arg(long, env = "AUDIT_ADMIN_DATABASE_URL", hide_env_values = true)]
         database_url: String,
     },
-    /// Serve the API.
+    /// Fill a fresh, migrated database with two tenants of made-up events, and say who may sign in.
+    Demo {
+        /// An administrator's URL: one that stands above row security.
+        #[arg(long, env = "AUDIT_ADMIN_DATABASE_URL", hide_env_values = true)]
+        database_url: String,
+    },
+    /// Serve the API and the page.
     Serve(Serve),
 }
 

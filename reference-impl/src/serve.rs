@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::config::{Cli, Command, Serve};
 use crate::cursor::Sealer;
 use crate::defects::{self, Defect};
+use crate::demo;
 use crate::http::{self, App};
 use crate::token::{Signer, derived};
 
@@ -56,6 +57,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     runtime.block_on(async {
         match cli.command {
             Command::Migrate { database_url } => migrate(&database_url).await,
+            Command::Demo { database_url } => demo::fill(&database_url).await.map(|told| print!("{told}")),
             Command::Serve(serve) => serve_until_asked(serve).await,
         }
     })
@@ -79,7 +81,7 @@ pub async fn migrate(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
+pub(crate) fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
     // The parser's error may quote the URL, and the URL holds a password.
     let unreadable = "a database URL cannot be read: it begins with postgres://";
     // sqlx reads any scheme, and then looks for a database on this machine.

@@ -83,8 +83,15 @@ async fn each_tenant_sees_its_own_events_in_the_list_by_id_by_search_and_by_filt
     ] {
         let answer = open(&world, &us, &path).await;
         let text = shown(&answer);
-        assert!(!text.contains("their-") && !text.contains("globex"), "{path}: {text}");
-        assert_eq!(text.contains("our-plan"), !path.contains("actor=") && !path.contains("their-plan"), "{path}");
+        assert!(
+            !text.contains("document their") && !text.contains("their-note") && !text.contains("globex"),
+            "{path}: {text}"
+        );
+        assert_eq!(
+            text.contains("document our-plan"),
+            !path.contains("actor=") && !path.contains("their-plan"),
+            "{path}"
+        );
     }
     let (foreign, nowhere) = (format!("/events/{theirs}"), format!("/events/{}", Uuid::now_v7()));
     let (foreign, nowhere) = (open(&world, &us, &foreign).await, open(&world, &us, &nowhere).await);

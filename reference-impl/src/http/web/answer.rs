@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use askama::Template;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
+use axum_extra::extract::WithRejection;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
@@ -38,6 +39,9 @@ impl<T: Template> IntoResponse for Page<T> {
 
 /// A refusal, told to a person. Who is not signed in is sent to sign in.
 pub(super) struct Refused(pub Problem);
+
+/// An extractor of the API whose refusal is told to a person.
+pub(super) type Told<E> = WithRejection<E, Refused>;
 
 /// Marks the answer to a session that no longer stands.
 #[derive(Clone)]

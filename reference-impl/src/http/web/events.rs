@@ -4,11 +4,12 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum_extra::extract::WithRejection;
 use time::format_description::well_known::Rfc3339;
 use time::{Date, Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::answer::{Page, Refused, STYLE, see};
+use super::answer::{Page, Refused, STYLE, Told, see};
 use super::chart::Chart;
 use super::session::SignedIn;
 use super::sign_in::{Membership, memberships};
@@ -76,7 +77,7 @@ struct Offered {
 pub(super) async fn list(
     State(app): State<App>,
     SignedIn(Allowed(caller, _)): SignedIn<SearchesEvents>,
-    Params(wanted): Params<Wanted>,
+    WithRejection(Params(wanted), _): Told<Params<Wanted>>,
 ) -> Result<Response, Refused> {
     let found = match wanted.filter() {
         Ok(filter) => listed(&app, caller.clone(), filter, wanted.page()).await.map(|list| list.0),
@@ -164,7 +165,7 @@ struct EventPage {
 pub(super) async fn event(
     State(app): State<App>,
     SignedIn(Allowed(caller, _)): SignedIn<ReadsEvents>,
-    Ids([id]): Ids<1>,
+    WithRejection(Ids([id]), _): Told<Ids<1>>,
 ) -> Result<Response, Refused> {
     let event = read(&caller, id).await?;
     let all = page::Page { limit: Some(200), cursor: None, count: None };
@@ -188,8 +189,8 @@ pub(super) async fn event(
 /// Annotates an event.
 pub(super) async fn annotate(
     SignedIn(allowed): SignedIn<Annotates>,
-    Ids([id]): Ids<1>,
-    Fields(note): Fields<Note>,
+    WithRejection(Ids([id]), _): Told<Ids<1>>,
+    WithRejection(Fields(note), _): Told<Fields<Note>>,
 ) -> Result<Response, Refused> {
     if note.body.trim().is_empty() {
         return Err(Problem::Unprocessable("an annotation says something".into()).into());

@@ -4,12 +4,13 @@ use askama::Template;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum_extra::extract::WithRejection;
 use axum_extra::extract::cookie::CookieJar;
 use serde::Deserialize;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::answer::{Page, Refused, STYLE, see};
+use super::answer::{Page, Refused, STYLE, Told, see};
 use super::session::{Session, SignedIn, begin_choice, choosing};
 use crate::caller::{Allowed, Belongs, People};
 use crate::http::App;
@@ -74,7 +75,7 @@ pub(super) async fn form(session: Option<Extension<Session>>) -> Response {
 pub(super) async fn sign_in(
     State(app): State<App>,
     jar: CookieJar,
-    Fields(given): Fields<Credentials>,
+    WithRejection(Fields(given), _): Told<Fields<Credentials>>,
 ) -> Result<Response, Refused> {
     let email = given.email.trim().to_string();
     let known = match known(&app, &email, given.password).await {
@@ -110,7 +111,7 @@ fn again(email: String, problem: Problem) -> Response {
 pub(super) async fn choose(
     State(app): State<App>,
     jar: CookieJar,
-    Fields(chosen): Fields<Switch>,
+    WithRejection(Fields(chosen), _): Told<Fields<Switch>>,
 ) -> Result<Response, Refused> {
     let person = choosing(&app, &jar)?;
     let tokens = enter(&app, person, chosen.tenant_id).await?.0;
@@ -123,7 +124,7 @@ pub(super) async fn switch(
     SignedIn(allowed): SignedIn<Belongs>,
     Extension(session): Extension<Session>,
     jar: CookieJar,
-    Fields(chosen): Fields<Switch>,
+    WithRejection(Fields(chosen), _): Told<Fields<Switch>>,
 ) -> Result<Response, Refused> {
     let caller = allowed.0.clone();
     let tokens = sign_in::switch_tenant(State(app.clone()), allowed, Body(chosen)).await?.0;
