@@ -35,14 +35,12 @@ pub(super) struct Bar {
 }
 
 impl Chart {
-    /// Of the days that have events; none when there is nothing to compare.
-    pub fn of(days: &[Day], wanted: &Wanted) -> Option<Self> {
+    /// Of the days from `from` to `to`; none when no day has events, or there is nothing to compare.
+    pub fn of(days: &[Day], from: Date, to: Date, wanted: &Wanted) -> Option<Self> {
         let counted: Vec<(Date, i64)> =
             days.iter().filter_map(|day| Some((Date::parse(&day.day, &Iso8601::DATE).ok()?, day.events))).collect();
-        let (last, _) = *counted.first()?;
-        let (first, _) = *counted.last()?;
-        let first = first.max(last - Duration::days(BARS_MAX - 1));
-        let most = counted.iter().map(|(_, events)| *events).max().filter(|most| *most > 0)?;
+        let most = counted.iter().map(|(_, events)| *events).max()?;
+        let (first, last) = (from.max(to - Duration::days(BARS_MAX - 1)), to);
         let span = (last - first).whole_days() + 1;
         if span < 3 {
             return None;

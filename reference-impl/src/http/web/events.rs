@@ -73,6 +73,15 @@ struct Offered {
     types: Vec<Value>,
 }
 
+impl ListPage {
+    /// What a filter's value is called: an actor by its name.
+    fn called<'p>(&'p self, name: &str, value: &'p str) -> &'p str {
+        let actors = self.offered.iter().flat_map(|offered| &offered.actors);
+        let known = actors.filter(|actor| name == "Actor" && actor.value == value);
+        known.filter_map(|actor| actor.label.as_deref()).next().unwrap_or(value)
+    }
+}
+
 /// Lists events.
 pub(super) async fn list(
     State(app): State<App>,
@@ -119,10 +128,10 @@ pub(super) async fn list(
 /// What the filters offer, and the events of each day.
 async fn around(caller: &Caller, wanted: &Wanted) -> Result<(Option<Offered>, Option<Chart>), Problem> {
     let mut narrowed = wanted.narrowed()?;
-    if narrowed.from.is_none() {
-        let end = narrowed.to.as_ref().and_then(|to| OffsetDateTime::parse(to, &Rfc3339).ok());
-        narrowed.from = Some(rfc3339(end.unwrap_or_else(OffsetDateTime::now_utc) - BACK));
-    }
+    let parsed = |at: &Option<String>| at.as_ref().and_then(|at| OffsetDateTime::parse(at, &Rfc3339).ok());
+    let to = parsed(&narrowed.to).unwrap_or_else(OffsetDateTime::now_utc);
+    let from = parsed(&narrowed.from).unwrap_or(to - BACK);
+    narrowed.from = Some(rfc3339(from));
     let range = EventFilter { from: narrowed.from.clone(), to: narrowed.to.clone(), ..EventFilter::default() };
     let most = Most { most: Some(OFFERED) };
     let facets = get_facets(Allowed::of(caller.clone())?, Params(range), Params(most)).await?.0.facets;
@@ -139,7 +148,8 @@ async fn around(caller: &Caller, wanted: &Wanted) -> Result<(Option<Offered>, Op
     // Words are not counted by day.
     let chart = if wanted.q.trim().is_empty() {
         let stats = get_stats(Allowed::of(caller.clone())?, Params(narrowed)).await?.0;
-        Chart::of(&stats.days, wanted)
+        // What ends at midnight does not reach into the day.
+        Chart::of(&stats.days, from.date(), (to - Duration::NANOSECOND).date(), wanted)
     } else {
         None
     };

@@ -90,10 +90,19 @@ impl Wanted {
         field(&self.to)
     }
 
-    /// How many filters are set, besides the search.
-    pub fn filters(&self) -> usize {
-        let all = [&self.actor, &self.action, &self.target_type, &self.target_id, &self.from, &self.to];
-        all.into_iter().filter(|value| !value.trim().is_empty()).count()
+    /// The filters that are set: name, value, and the same list without it.
+    pub fn set(&self) -> Vec<(&'static str, &str, String)> {
+        let without = |clear: fn(&mut Self) -> &mut String| self.with(|other| clear(other).clear());
+        let all = [
+            ("Search", self.q.trim(), without(|other| &mut other.q)),
+            ("Actor", self.actor.trim(), without(|other| &mut other.actor)),
+            ("Action", self.action.trim(), without(|other| &mut other.action)),
+            ("Target type", self.target_type.trim(), without(|other| &mut other.target_type)),
+            ("Target", self.target_id.trim(), without(|other| &mut other.target_id)),
+            ("From", self.from.trim(), without(|other| &mut other.from)),
+            ("Before", self.to.trim(), without(|other| &mut other.to)),
+        ];
+        all.into_iter().filter(|(_, value, _)| !value.is_empty()).collect()
     }
 
     /// The address of this list.
