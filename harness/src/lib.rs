@@ -4,6 +4,7 @@
 
 pub mod canary;
 pub mod cell;
+pub mod content;
 pub mod mutant;
 pub mod operation;
 pub mod plan;

@@ -6,6 +6,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use crate::canary::{Canary, Mint, Owner};
+use crate::content;
 use crate::principal::Principal;
 use crate::target::file::{Credential, Per, PlantTable, TargetFile};
 
@@ -184,6 +185,9 @@ impl Holdings {
             })?),
             "inet" => Planted::Inet(self.mint.inet(canary)),
             "json" => Planted::Json(self.mint.json(canary)),
+            "content" => content::around(rest, row, self.mint.json(canary))
+                .map(Planted::Json)
+                .ok_or_else(|| format!("{}: {}", at(), crate::error::unknown("content", rest, content::NAMES)))?,
             "bytea" => Planted::Bytes(self.mint.bytes(canary)),
             "bigint" => Planted::Bigint(self.mint.bigint(canary)),
             "collide" => Planted::Text(self.mint.collide(row)),
@@ -210,6 +214,7 @@ impl Holdings {
                     "timestamptz",
                     "inet",
                     "json",
+                    "content",
                     "bytea",
                     "bigint",
                     "collide",

@@ -179,19 +179,26 @@ takes! {
 /// A caller whose role the operation takes.
 pub struct Allowed<T: Takes>(pub Caller, pub PhantomData<T>);
 
+impl<T: Takes> Allowed<T> {
+    /// Lets `caller` in when the operation takes its role.
+    ///
+    /// # Errors
+    /// [`Problem::Forbidden`].
+    pub fn of(caller: Caller) -> Result<Self, Problem> {
+        if T::ROLES.contains(&caller.role) { Ok(Self(caller, PhantomData)) } else { Err(Problem::Forbidden) }
+    }
+}
+
 impl<T: Takes> FromRequestParts<App> for Allowed<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let mut caller = prove(parts, app, Lifetime::Running).await?;
-        if !T::ROLES.contains(&caller.role) {
-            return Err(Problem::Forbidden);
-        }
+        let Self(mut caller, takes) = Self::of(prove(parts, app, Lifetime::Running).await?)?;
         if on(Defect::TenantFromQuery) {
             let named = parts.uri.query().unwrap_or("").split('&').find_map(|p| p.strip_prefix("tenant_id="));
             caller.tenant = named.and_then(|id| id.parse().ok()).or(caller.tenant);
         }
-        Ok(Self(caller, PhantomData))
+        Ok(Self(caller, takes))
     }
 }
 
@@ -209,6 +216,15 @@ impl FromRequestParts<App> for Renews {
 
 async fn prove(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
     let caller = proved(parts, app, lifetime).await?;
+    admit(parts, app, &caller)?;
+    Ok(caller)
+}
+
+/// Notes the caller's tenant for the log, and takes the request from what its tenant and itself may ask for.
+///
+/// # Errors
+/// [`Problem::TooMany`].
+pub(crate) fn admit(parts: &Parts, app: &App, caller: &Caller) -> Result<(), Problem> {
     if let (Some(tenant), Some(seen)) = (caller.tenant, parts.extensions.get::<TenantSeen>()) {
         seen.note(tenant);
     }
@@ -216,19 +232,12 @@ async fn prove(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, P
     if let Some(told) = parts.extensions.get::<Told>() {
         told.note(allowance);
     }
-    match allowance.wait_s() {
-        Some(wait_s) => Err(Problem::TooMany(wait_s)),
-        None => Ok(caller),
-    }
+    allowance.wait_s().map_or(Ok(()), |wait_s| Err(Problem::TooMany(wait_s)))
 }
 
 async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
     let value = parts.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or(Problem::Unauthenticated)?;
     let token = value.strip_prefix("Bearer ").ok_or(Problem::Unauthenticated)?;
-    let of = |id, role, tenant, session, sight| {
-        let (session, expires_s) = Option::unzip(session);
-        Caller { id, role, sight, tenant, session, expires_s, app: app.clone() }
-    };
     if token.starts_with("ak_") || token.starts_with("vt_") {
         let row = sqlx::query("SELECT tenant_id, id, role, actor_id, target_type, target_id FROM credential_of($1)")
             .bind(token::hash(token))
@@ -241,8 +250,14 @@ async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, 
             (None, Some(kind), Some(id)) => Sight::Target(kind, id),
             _ => Sight::None,
         };
-        return Ok(of(row.get("id"), role, Some(row.get("tenant_id")), None, sight));
+        let (id, tenant) = (row.get("id"), Some(row.get("tenant_id")));
+        return Ok(Caller { id, role, sight, tenant, session: None, expires_s: None, app: app.clone() });
     }
+    signed_in(token, app, lifetime).await
+}
+
+/// The person whose access token this is; keys and viewer tokens are none.
+pub(crate) async fn signed_in(token: &str, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
     let claims = app.signer.verify(token, lifetime).ok_or(Problem::Unauthenticated)?;
     let role = Role::of_word(&claims.role).ok_or(Problem::Unauthenticated)?;
     if (role == Role::Platform) != claims.tenant.is_none() || !(role.is_person() || role == Role::Platform) {
@@ -263,5 +278,6 @@ async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, 
         Role::Member => Sight::Actor(claims.sub),
         _ => Sight::None,
     };
-    Ok(of(claims.sub, role, claims.tenant, role.is_person().then_some((claims.sid, claims.exp)), sight))
+    let (session, expires_s) = Option::unzip(role.is_person().then_some((claims.sid, claims.exp)));
+    Ok(Caller { id: claims.sub, role, sight, tenant: claims.tenant, session, expires_s, app: app.clone() })
 }

@@ -32,7 +32,13 @@ pub enum Command {
         #[arg(long, env = "AUDIT_WORKER_DATABASE_URL", hide_env_values = true)]
         database_url: String,
     },
-    /// Serve the API.
+    /// Fill a fresh, migrated database with two tenants of made-up events, and say who may sign in.
+    Demo {
+        /// An administrator's URL: one that stands above row security.
+        #[arg(long, env = "AUDIT_ADMIN_DATABASE_URL", hide_env_values = true)]
+        database_url: String,
+    },
+    /// Serve the API and the page.
     Serve(Serve),
     /// Work the queue: write exports.
     Worker(Work),
@@ -92,6 +98,9 @@ pub struct Serve {
     /// Streams that one tenant may have open.
     #[arg(long, env = "AUDIT_STREAMS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub streams: u32,
+    /// Let the page's cookies travel over plain http: only to try it on one machine.
+    #[arg(long, env = "AUDIT_PLAIN_HTTP")]
+    pub plain_http: bool,
     /// Key that signs tokens, cursors and links: 32 bytes as hex.
     #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
     pub token_key: String,

@@ -7,6 +7,7 @@ pub mod config;
 pub mod cursor;
 #[cfg_attr(not(feature = "defects"), allow(dead_code, reason = "the seams are constant without the feature"))]
 mod defects;
+pub mod demo;
 mod export;
 mod held;
 pub mod hot;

@@ -108,7 +108,8 @@ impl IntoResponses for Refusals {
 }
 
 impl Problem {
-    fn status(&self) -> StatusCode {
+    /// The status code.
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::{Cli, Command, Move, Serve, Tenants, Work};
 use crate::cursor::Sealer;
 use crate::defects::{self, Defect};
+use crate::demo;
 use crate::http::stream::Streams;
 use crate::http::{self, App};
 use crate::limits::Limits;
@@ -66,6 +67,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Migrate { database_url } => migrate(&database_url).await,
             Command::Tenants { command: Tenants::Move(how) } => move_tenants(how).await,
             Command::Seal { database_url } => sealing::seal_all(&database_url).await,
+            Command::Demo { database_url } => demo::fill(&database_url).await.map(|told| print!("{told}")),
             Command::Serve(serve) => serve_until_asked(serve).await,
             Command::Worker(work) => work_until_asked(&work).await,
         }
@@ -112,7 +114,7 @@ async fn admin(url: &str) -> anyhow::Result<PgConnectOptions> {
     Ok(options)
 }
 
-fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
+pub(crate) fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
     // The parser's error may quote the URL, and the URL holds a password.
     let unreadable = "a database URL cannot be read: it begins with postgres://";
     // sqlx reads any scheme, and then looks for a database on this machine.
@@ -175,6 +177,8 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
         login: pool(bounded(4), &serve.login_database_url, "AUDIT_LOGIN_DATABASE_URL").await?,
         platform: pool(bounded(2), &serve.platform_database_url, "AUDIT_PLATFORM_DATABASE_URL").await?,
         signer: Signer::new(&derived(&key, "access tokens")),
+        choices: Signer::new(&derived(&key, "choices of a tenant")),
+        plain_http: serve.plain_http,
         sealer: Sealer::new(&derived(&key, "cursors")),
         objects: Objects::open(serve.objects.as_deref(), &derived(&key, "objects"))?,
         metrics: Arc::default(),

@@ -137,8 +137,9 @@ pub struct PlantTable {
     pub actors: Vec<String>,
     /// Column to generator: `tenant` (its id), `principal` (the row's principal's id), `principal:ROLE`, `actor` (the
     /// acting principal's id), `ref:TABLE` (the id of the same row there), `role`, `uuid`, `text`, `email`,
-    /// `timestamptz`, `inet`, `json`, `bytea`, `bigint`, `collide` (the same in every tenant), `password` (argon2id
-    /// hash), `secret_sha256`, `choice:a|b|c`, `value:TEXT`.
+    /// `timestamptz`, `inet`, `json`, `content:NAME` (as `json`, within a document of `scenarios/content/`), `bytea`,
+    /// `bigint`, `collide` (the same in every tenant), `password` (argon2id hash), `secret_sha256`, `choice:a|b|c`,
+    /// `value:TEXT`.
     pub columns: BTreeMap<String, String>,
 }
 

@@ -78,7 +78,7 @@ pub async fn list_api_keys(
     page.answer(&app, &caller, "api keys".into(), position, |store, asked| {
         Box::pin(async move {
             let items = store.api_keys(asked.after_id(), asked.limit).await?;
-            Ok((items, if asked.count { Some(store.count("api_keys").await?) } else { None }))
+            Ok((items, if asked.count { Some(store.count_in_directory("api_keys").await?) } else { None }))
         })
     })
     .await

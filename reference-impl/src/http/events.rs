@@ -204,7 +204,7 @@ pub(super) fn has_nul(value: &serde_json::Value) -> bool {
 }
 
 /// What a list of events is narrowed to.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
     /// Only this actor's.
@@ -411,7 +411,13 @@ pub async fn search_events(
     listed(&app, caller, Filter { words: Some(search.q), ..Filter::default() }, page).await
 }
 
-async fn listed(app: &App, caller: Caller, filter: Filter, page: Page) -> Result<Json<List<Event>>, Problem> {
+/// A page of the caller's events that `filter` lets through.
+pub(super) async fn listed(
+    app: &App,
+    caller: Caller,
+    filter: Filter,
+    page: Page,
+) -> Result<Json<List<Event>>, Problem> {
     let sight = caller.sight.clone();
     page.answer(app, &caller, format!("events {filter:?}"), position, move |store, asked| {
         Box::pin(async move {
@@ -476,8 +482,7 @@ pub async fn get_event(
     Ids([id]): Ids<1>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let sight = caller.sight.clone();
-    let event = caller.run(move |store| Box::pin(async move { store.event(id, &sight).await })).await?;
+    let event = read(&caller, id).await?;
     // Events never change, and the tag is made only of what the caller was let see.
     let digest = Sha256::digest(serde_json::to_vec(&event).map_err(|_| Problem::Internal)?);
     let tag = format!("\"{}\"", hex::encode(&digest[..12]));
@@ -486,6 +491,12 @@ pub async fn get_event(
     let private = HeaderValue::from_static("private, no-cache");
     let headers = [(header::ETAG, tag), (header::CACHE_CONTROL, private)];
     Ok(if known { (StatusCode::NOT_MODIFIED, headers).into_response() } else { (headers, Json(event)).into_response() })
+}
+
+/// The caller's event of that id.
+pub(super) async fn read(caller: &Caller, id: Uuid) -> Result<Event, Problem> {
+    let sight = caller.sight.clone();
+    caller.run(move |store| Box::pin(async move { store.event(id, &sight).await })).await
 }
 
 /// Whether `If-None-Match` names `tag`, compared weakly (RFC 9110, 13.1.2).

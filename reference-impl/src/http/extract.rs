@@ -1,6 +1,6 @@
 //! Extractors whose rejections are problems.
 
-use axum::extract::rejection::{BytesRejection, JsonRejection};
+use axum::extract::rejection::{BytesRejection, FormRejection, JsonRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
@@ -23,6 +23,24 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             Err(JsonRejection::MissingJsonContentType(_)) => Err(Problem::UnsupportedMediaType("application/json")),
             Err(JsonRejection::BytesRejection(e)) => Err(broken(&e)),
             Err(_) => Err(Problem::BadRequest("the body cannot be read".into())),
+        }
+    }
+}
+
+/// The fields of a form.
+pub struct Fields<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Fields<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match axum::Form::<T>::from_request(request, state).await {
+            Ok(axum::Form(value)) => Ok(Self(value)),
+            Err(FormRejection::BytesRejection(e)) => Err(broken(&e)),
+            Err(FormRejection::InvalidFormContentType(_)) => {
+                Err(Problem::UnsupportedMediaType("application/x-www-form-urlencoded"))
+            }
+            Err(_) => Err(Problem::Unprocessable("the form is not what is expected".into())),
         }
     }
 }

@@ -115,7 +115,7 @@ pub async fn list_members(
     page.answer(&app, &caller, "members".into(), position, |store, asked| {
         Box::pin(async move {
             let items = store.members(asked.after_id(), asked.limit).await?;
-            Ok((items, if asked.count { Some(store.count("memberships").await?) } else { None }))
+            Ok((items, if asked.count { Some(store.count_in_directory("memberships").await?) } else { None }))
         })
     })
     .await

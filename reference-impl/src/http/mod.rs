@@ -20,6 +20,7 @@ pub mod stats;
 pub mod stream;
 pub mod tenant;
 pub mod viewer_tokens;
+pub mod web;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +62,10 @@ pub struct App {
     pub platform: PgPool,
     /// Access tokens.
     pub signer: Signer,
+    /// What the page remembers of one who has still to choose a tenant.
+    pub choices: Signer,
+    /// Whether the page's cookies may travel over plain http.
+    pub plain_http: bool,
     /// Cursors.
     pub sealer: Sealer,
     /// Attachments and exports.
@@ -157,6 +162,7 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
 pub fn router(app: App) -> Router {
     let (router, _) = routes();
     router
+        .merge(web::routes(&app))
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(middleware::from_fn(bounded))

@@ -78,30 +78,13 @@ pub struct Me {
     responses((status = 200, description = "Signed in", body = Tokens),
         Refusals))]
 pub async fn sign_in(State(app): State<App>, Body(request): Body<SignIn>) -> Result<Json<Tokens>, Problem> {
-    text("email", &request.email, 320)?;
-    text("password", &request.password, 1024)?;
-    let rows = sqlx::query("SELECT person_id, password_hash, is_platform, tenant_id, role FROM sign_in_of($1)")
-        .bind(&request.email)
-        .fetch_all(&app.login)
-        .await?;
-    let stored: Option<String> = rows.first().and_then(|row| row.get("password_hash"));
-    let password = request.password;
-    // Hashing takes milliseconds: not on a thread that serves.
-    let turn = app.hashing.clone().acquire_owned().await.map_err(|_| Problem::Internal)?;
-    let known = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        token::password_is(&password, stored.as_deref())
-    });
-    let known = known.await.map_err(|_| Problem::Internal)?;
-    let person = rows.first().filter(|_| known).ok_or(Problem::Unauthenticated)?;
-    let person_id: Uuid = person.get("person_id");
-    let mut memberships =
-        rows.iter().filter_map(|row| Some((row.get::<Option<Uuid>, _>("tenant_id")?, row.get::<String, _>("role"))));
+    let known = known(&app, &request.email, request.password).await?;
+    let mut memberships = known.memberships.into_iter();
     let (tenant, role) = match request.tenant_id {
         Some(wanted) => memberships.find(|(tenant, _)| *tenant == wanted).map(|(t, r)| (Some(t), r)),
         None => match (memberships.next(), memberships.next()) {
             (Some((tenant, role)), None) => Some((Some(tenant), role)),
-            (None, None) if person.get("is_platform") => Some((None, "platform".into())),
+            (None, None) if known.is_platform => Some((None, "platform".into())),
             (Some(_), Some(_)) => {
                 return Err(Problem::Unprocessable("you belong to several tenants: name one in tenant_id".into()));
             }
@@ -109,7 +92,42 @@ pub async fn sign_in(State(app): State<App>, Body(request): Body<SignIn>) -> Res
         },
     }
     .ok_or(Problem::Unauthenticated)?;
-    open(&app, person_id, tenant, role).await
+    open(&app, known.person, tenant, role).await
+}
+
+/// A person who gave the right password.
+pub(super) struct Known {
+    /// The person.
+    pub person: Uuid,
+    /// The tenants it belongs to, and its role in each.
+    pub memberships: Vec<(Uuid, String)>,
+    is_platform: bool,
+}
+
+/// Who has this address and this password.
+pub(super) async fn known(app: &App, email: &str, password: String) -> Result<Known, Problem> {
+    text("email", email, 320)?;
+    text("password", &password, 1024)?;
+    let rows = sqlx::query("SELECT person_id, password_hash, is_platform, tenant_id, role FROM sign_in_of($1)")
+        .bind(email)
+        .fetch_all(&app.login)
+        .await?;
+    let stored: Option<String> = rows.first().and_then(|row| row.get("password_hash"));
+    // Hashing takes milliseconds: not on a thread that serves.
+    let turn = app.hashing.clone().acquire_owned().await.map_err(|_| Problem::Internal)?;
+    let right = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        token::password_is(&password, stored.as_deref())
+    });
+    let right = right.await.map_err(|_| Problem::Internal)?;
+    let person = rows.first().filter(|_| right).ok_or(Problem::Unauthenticated)?;
+    let memberships =
+        rows.iter().filter_map(|row| Some((row.get::<Option<Uuid>, _>("tenant_id")?, row.get::<String, _>("role"))));
+    Ok(Known {
+        person: person.get("person_id"),
+        memberships: memberships.collect(),
+        is_platform: person.get("is_platform"),
+    })
 }
 
 /// Opens a session.
@@ -137,13 +155,15 @@ pub async fn switch_tenant(
 ) -> Result<Json<Tokens>, Problem> {
     // The session at hand must still stand.
     caller.run(|_| Box::pin(async { Ok(()) })).await?;
-    let role: Option<String> = sqlx::query_scalar("SELECT role_of($1, $2)")
-        .bind(caller.id)
-        .bind(request.tenant_id)
-        .fetch_one(&app.login)
-        .await?;
+    enter(&app, caller.id, request.tenant_id).await
+}
+
+/// Opens a session in one of the person's tenants.
+pub(super) async fn enter(app: &App, person: Uuid, tenant: Uuid) -> Result<Json<Tokens>, Problem> {
+    let role: Option<String> =
+        sqlx::query_scalar("SELECT role_of($1, $2)").bind(person).bind(tenant).fetch_one(&app.login).await?;
     // A tenant that one does not belong to, and one that does not exist, are alike.
-    open(&app, caller.id, Some(request.tenant_id), role.ok_or(Problem::NotFound)?).await
+    open(app, person, Some(tenant), role.ok_or(Problem::NotFound)?).await
 }
 
 fn tokens(
@@ -170,16 +190,21 @@ pub async fn refresh_token(
     Body(request): Body<Refresh>,
 ) -> Result<Json<Tokens>, Problem> {
     text("refresh_token", &request.refresh_token, 200)?;
+    renew(&app, caller.id, &request.refresh_token).await
+}
+
+/// Renews the person's session whose secret this is.
+pub(super) async fn renew(app: &App, person: Uuid, secret: &str) -> Result<Json<Tokens>, Problem> {
     let refresh = token::secret("rt_");
     let row = sqlx::query("SELECT session_id, tenant_id, role FROM renew_session($1, $2, $3, $4)")
-        .bind(token::hash(&request.refresh_token))
-        .bind(caller.id)
+        .bind(token::hash(secret))
+        .bind(person)
         .bind(token::hash(&refresh))
         .bind(OffsetDateTime::now_utc() + Duration::seconds(SESSION_S))
         .fetch_optional(&app.login)
         .await?
         .ok_or(Problem::Unauthenticated)?;
-    tokens(&app, caller.id, row.get("tenant_id"), row.get("role"), row.get("session_id"), refresh)
+    tokens(app, person, row.get("tenant_id"), row.get("role"), row.get("session_id"), refresh)
 }
 
 /// Ends a session.

@@ -65,6 +65,9 @@ pub struct Facet {
 pub struct Value {
     /// The value.
     pub value: String,
+    /// Its name, where it has one: an actor's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// The events that have it.
     pub events: i64,
 }

@@ -131,7 +131,7 @@ pub async fn list_viewer_tokens(
     page.answer(&app, &caller, "viewer tokens".into(), position, |store, asked| {
         Box::pin(async move {
             let items = store.viewer_tokens(asked.after_id(), asked.limit).await?;
-            Ok((items, if asked.count { Some(store.count("viewer_tokens").await?) } else { None }))
+            Ok((items, if asked.count { Some(store.count_in_directory("viewer_tokens").await?) } else { None }))
         })
     })
     .await

@@ -64,14 +64,22 @@ impl AuditStore {
         self.events_changed
     }
 
-    /// How many rows of `table`, one of the directory's, the tenant has.
+    /// How many rows of `table`, one of the tenant's own, it has.
     ///
     /// # Errors
     /// What the database fails with.
     pub async fn count(&mut self, table: &'static str) -> Result<i64, Problem> {
         let tenant = self.tenant;
-        let statement = format!("SELECT count(*) FROM {table} WHERE {}", own());
-        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).fetch_one(self.directory()).await?)
+        counted(self.connection(), tenant, table).await
+    }
+
+    /// How many rows of `table`, one of the directory's, the tenant has.
+    ///
+    /// # Errors
+    /// What the database fails with.
+    pub async fn count_in_directory(&mut self, table: &'static str) -> Result<i64, Problem> {
+        let tenant = self.tenant;
+        counted(self.directory(), tenant, table).await
     }
 
     /// Where the tenant's tables are.
@@ -93,4 +101,9 @@ fn own() -> &'static str {
 /// As [`own`], for a query that only lacks it under `defect`.
 fn own_unless(defect: Defect) -> &'static str {
     if on(defect) { "($1::uuid IS NOT NULL)" } else { own() }
+}
+
+async fn counted(connection: &mut PgConnection, tenant: Uuid, table: &'static str) -> Result<i64, Problem> {
+    let statement = format!("SELECT count(*) FROM {table} WHERE {}", own());
+    Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).fetch_one(connection).await?)
 }

@@ -1,5 +1,6 @@
 //! Counts over events: how many, of which kinds, on which days.
 
+use sqlx::postgres::PgRow;
 use sqlx::{QueryBuilder, Row};
 use time::Date;
 
@@ -45,13 +46,20 @@ impl AuditStore {
     /// What the database fails with.
     pub async fn facets(&mut self, filter: &Filter, most: i64) -> Result<Facets, Problem> {
         let mut facets = Facets { facets: Vec::new() };
-        for (name, expression) in
-            [("action", "action"), ("actor", "actor_id::text"), ("target_type", "target_type"), ("outcome", "outcome")]
-        {
-            let mut query = self.over(&format!("SELECT {expression} AS value, count(*) AS events FROM events"), filter);
-            query.push(" GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ").push_bind(most);
+        for (name, expression, label) in [
+            ("action", "action", "NULL"),
+            ("actor", "actor_id::text", "max(actor_name)"),
+            ("target_type", "target_type", "NULL"),
+            ("outcome", "outcome", "NULL"),
+        ] {
+            let select =
+                format!("SELECT {expression} AS value, {label}::text AS label, count(*) AS events FROM events");
+            let mut query = self.over(&select, filter);
+            query.push(" GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT ").push_bind(most);
             let rows = query.build().fetch_all(self.connection()).await?;
-            let values = rows.iter().map(|row| Value { value: row.get("value"), events: row.get("events") });
+            let value =
+                |row: &PgRow| Value { value: row.get("value"), label: row.get("label"), events: row.get("events") };
+            let values = rows.iter().map(value);
             facets.facets.push(Facet { name: name.into(), values: values.collect() });
         }
         Ok(facets)

@@ -83,7 +83,8 @@ async fn a_scope_dropped_at_any_point_leaves_nothing_behind() -> anyhow::Result<
     let (cut, dirty) = cut(&pool, || {
         let scope = scope.clone();
         async move {
-            let counted = scope.run(|store| Box::pin(async move { store.count("memberships").await })).await;
+            let counted =
+                scope.run(|store| Box::pin(async move { store.count_in_directory("memberships").await })).await;
             assert!(counted.is_ok(), "{counted:?}");
         }
     })
@@ -128,7 +129,7 @@ async fn a_scope_that_fails_panics_or_is_ended_by_the_server_leaves_nothing_eith
             let pool = PgPool::connect(&admin).await?;
             let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'audit_app' AND datname = current_database()";
             sqlx::query(end).execute(&pool).await?;
-            store.count("memberships").await
+            store.count_in_directory("memberships").await
         })
     });
     assert!(ended.await.is_err());

@@ -1,8 +1,10 @@
 //! The OpenAPI document: complete, consistent, and the routes themselves.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, header};
+use partywall_reference::http::web::ROUTES;
 use serde_json::Value;
 
 use crate::world::World;
@@ -151,6 +153,61 @@ async fn every_operation_says_who_may_call_it_what_it_takes_and_how_it_refuses()
             _ => StatusCode::UNAUTHORIZED,
         };
         assert_eq!(answer, expected, "{id}");
+    }
+    Ok(())
+}
+
+/// Every file below `folder`.
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let read = |path: PathBuf| std::fs::read_to_string(&path).map(|text| (path, text)).expect("UTF-8");
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![read(path)] }).collect()
+}
+
+#[tokio::test]
+async fn the_routes_that_speak_html_are_the_only_ones_that_the_document_leaves_out() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let document = world.get("", "/openapi.json").await.expect(200).json();
+    let documented: BTreeSet<String> =
+        operations(&document).into_iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+    for route in ROUTES {
+        assert!(!documented.contains(route), "{route}");
+        let (method, path) = route.split_once(' ').expect("a method and a path");
+        let path = path.replace("{id}", "0190a5d4-0000-7000-8000-000000000001");
+        let answer = world.call("", Method::from_bytes(method.as_bytes())?, &path, None).await;
+        let html = answer.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/html; charset=utf-8");
+        assert!(html || answer.status == StatusCode::SEE_OTHER, "{route}: {}", answer.status);
+    }
+    // Past `routes!`, which documents what it routes, a route is made in one place, and that place lists them.
+    for (path, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let made: Vec<&str> = text.lines().filter(|line| line.contains(".route(")).collect();
+        assert!(made.is_empty() || path.ends_with("http/web/mod.rs"), "{}: {made:?}", path.display());
+        let handlers: usize =
+            made.iter().map(|line| line.matches("get(").count() + line.matches("post(").count()).sum();
+        assert!(made.is_empty() || handlers == ROUTES.len(), "{made:?}");
+        for line in made {
+            let path = line.split('"').nth(1).expect("a path");
+            assert!(ROUTES.iter().any(|route| route.ends_with(&format!(" {path}"))), "{path}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_reference_page_shows_every_operation_and_schema_of_the_document() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let document = world.get("", "/openapi.json").await.expect(200).json();
+    let text = world.get("", "/docs").await.expect(200).text;
+    for (_, _, operation) in operations(&document) {
+        let id = operation["operationId"].as_str().unwrap_or("-");
+        assert!(text.contains(&format!("id=\"{id}\"")), "{id}");
+    }
+    for name in document["components"]["schemas"].as_object().expect("schemas").keys() {
+        assert!(text.contains(&format!("id=\"schema-{name}\"")), "{name}");
+    }
+    let links = text.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next());
+    for link in links {
+        assert!(text.contains(&format!("id=\"{link}\"")), "{link} leads nowhere");
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod document;
 mod exports;
 mod layers;
 mod limits;
+mod page;
 mod process;
 mod program;
 mod proofs;

@@ -102,7 +102,10 @@ async fn counts_are_of_the_own_tenant_alone() -> anyhow::Result<()> {
     assert_eq!(narrowed["total"], 2);
     let facets = world.get(&owner, "/v1/events/facets").await.expect(200).json();
     let actor = world.a.people["member"];
-    assert_eq!(facets["facets"][1], json!({"name": "actor", "values": [{"value": actor, "events": 3}]}));
+    assert_eq!(
+        facets["facets"][1],
+        json!({"name": "actor", "values": [{"value": actor, "label": "Someone", "events": 3}]})
+    );
     world.get(&owner, "/v1/events/facets?most=0").await.expect(400);
     Ok(())
 }

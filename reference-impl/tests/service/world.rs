@@ -195,6 +195,7 @@ pub fn settings(database: &Database, pool_size: u32) -> Serve {
         rate_tenant: 100_000,
         rate_principal: 100_000,
         streams: 3,
+        plain_http: false,
         token_key: TOKEN_KEY.into(),
         with_worker: false,
         worker_database_url: None,
