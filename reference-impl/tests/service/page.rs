@@ -303,7 +303,13 @@ async fn who_signs_out_or_is_removed_is_out_at_once_and_a_new_role_counts_at_onc
     let out = submit(&world, &cookies, "/sign-out", "").await;
     assert_eq!((location(&out), kept(&out).as_str()), ("/sign-in", ""));
     assert_eq!(out.headers.get_all(header::SET_COOKIE).iter().count(), 2, "both cookies are taken away");
-    assert_eq!(location(&open(&world, &cookies, "/").await), "/sign-in");
+    // Also where the list is not even read.
+    for path in ["/", "/?from=nonsense"] {
+        let refused = open(&world, &cookies, path).await;
+        assert_eq!(location(&refused), "/sign-in", "{path}: {}", refused.text);
+        let taken = refused.headers.get_all(header::SET_COOKIE).iter().count();
+        assert_eq!(taken, 2, "what opens nothing any more is taken from the browser");
+    }
 
     let owner = world.token(&world.a, "owner").await;
     let members = world.get(&owner, "/v1/members").await.expect(200).json();

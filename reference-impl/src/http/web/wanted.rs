@@ -81,12 +81,12 @@ impl Wanted {
     }
 
     /// From when on, as the form's field holds it.
-    pub fn from_field(&self) -> String {
+    pub fn since_field(&self) -> String {
         field(&self.from)
     }
 
     /// Until when, as the form's field holds it.
-    pub fn to_field(&self) -> String {
+    pub fn until_field(&self) -> String {
         field(&self.to)
     }
 
