@@ -102,7 +102,8 @@ async fn what_is_written_during_moves_is_there_after_them() -> anyhow::Result<()
     }
     let mut written = writer.await?;
     let mut kept = world.get(&a, "/v1/events?limit=200").await.expect(200).ids();
-    (written.sort(), kept.sort());
+    written.sort();
+    kept.sort();
     assert_eq!(kept, written);
     Ok(())
 }
