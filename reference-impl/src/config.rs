@@ -1,6 +1,6 @@
 //! Configuration by flags and environment. Secrets and URLs are never printed.
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// The reference audit-log service.
 #[derive(Parser)]
@@ -9,6 +9,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// What to log, as `tracing` filters it.
+    #[arg(long, env = "RUST_LOG", global = true, default_value = "info,sqlx=off")]
+    pub log: String,
 }
 
 /// What to do.
@@ -20,16 +23,18 @@ pub enum Command {
         #[arg(long, env = "AUDIT_ADMIN_DATABASE_URL", hide_env_values = true)]
         database_url: String,
     },
-    /// Serve the API.
+    /// Serve the API; refuses where `doctor` finds something.
     Serve(Serve),
+    /// Look for holes in the wall: database roles, policies, functions, schema.
+    Doctor(Doctor),
+    /// Operate tenants.
+    #[command(subcommand)]
+    Tenants(Tenants),
 }
 
-/// How to serve.
+/// The database, once for each database role that serves.
 #[derive(clap::Args, Clone)]
-pub struct Serve {
-    /// Where to listen.
-    #[arg(long, env = "AUDIT_LISTEN", default_value = "127.0.0.1:8080")]
-    pub listen: std::net::SocketAddr,
+pub struct Databases {
     /// The database, as `audit_app`.
     #[arg(long, env = "AUDIT_DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
@@ -39,10 +44,70 @@ pub struct Serve {
     /// The database, as `audit_platform`.
     #[arg(long, env = "AUDIT_PLATFORM_DATABASE_URL", hide_env_values = true)]
     pub platform_database_url: String,
+}
+
+/// How to serve.
+#[derive(clap::Args, Clone)]
+pub struct Serve {
+    /// Where to listen.
+    #[arg(long, env = "AUDIT_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: std::net::SocketAddr,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment here would become the whole command's help")]
+    pub databases: Databases,
     /// Connections of the pool that serves tenants.
     #[arg(long, env = "AUDIT_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub pool_size: u32,
     /// Key that signs tokens and cursors: 32 bytes as hex.
     #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
     pub token_key: String,
+}
+
+/// What to look at.
+#[derive(clap::Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment here would become the whole command's help")]
+    pub databases: Databases,
+    /// How to print what was found.
+    #[arg(long, env = "AUDIT_FORMAT", value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+/// What to do with tenants.
+#[derive(Subcommand)]
+pub enum Tenants {
+    /// List tenants with their sizes.
+    List {
+        /// The database, as `audit_platform`.
+        #[arg(long, env = "AUDIT_PLATFORM_DATABASE_URL", hide_env_values = true)]
+        platform_database_url: String,
+        /// How to print them.
+        #[arg(long, env = "AUDIT_FORMAT", value_enum, default_value_t = Format::Human)]
+        format: Format,
+    },
+    /// Make a tenant.
+    Create {
+        /// The database, as `audit_platform`.
+        #[arg(long, env = "AUDIT_PLATFORM_DATABASE_URL", hide_env_values = true)]
+        platform_database_url: String,
+        /// Its short name.
+        #[arg(long, env = "AUDIT_TENANT_SLUG")]
+        slug: String,
+        /// Its name.
+        #[arg(long, env = "AUDIT_TENANT_NAME")]
+        name: String,
+        /// How to print it.
+        #[arg(long, env = "AUDIT_FORMAT", value_enum, default_value_t = Format::Human)]
+        format: Format,
+    },
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines to read.
+    Human,
+    /// JSON, for programs.
+    Json,
 }

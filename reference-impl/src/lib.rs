@@ -7,8 +7,10 @@ pub mod config;
 pub mod cursor;
 #[cfg_attr(not(feature = "defects"), allow(dead_code, reason = "the seams are constant without the feature"))]
 mod defects;
+pub mod doctor;
 mod held;
 pub mod http;
+pub mod platform;
 pub mod problem;
 pub mod scope;
 pub mod serve;

@@ -1,4 +1,4 @@
-//! Runs a command: migrates, or serves until asked to end.
+//! Runs a command: migrates, looks for holes, operates tenants, or serves until asked to end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,13 +6,16 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::sync::Semaphore;
 
-use crate::config::{Cli, Command, Serve};
+use crate::config::{Cli, Command, Databases, Doctor, Format, Serve, Tenants};
 use crate::cursor::Sealer;
-use crate::defects::{self, Defect};
+use crate::defects;
+use crate::doctor::{self, Connected, Finding};
 use crate::http::{self, App};
+use crate::platform;
+use crate::problem::Problem;
 use crate::token::{Signer, derived};
 
 /// The numbered migrations.
@@ -22,6 +25,11 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations")
 const GRACE: Duration = Duration::from_secs(25);
 /// How long a database may take to answer at start-up.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// Tenants that are asked for at a time.
+const TENANTS_MAX: i32 = 500;
+/// The variable that holds the URL of those who operate.
+const PLATFORM_URL: &str = "AUDIT_PLATFORM_DATABASE_URL";
 
 /// Something outside, a database or a port, cannot be had; a configuration that says nonsense is another matter.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +53,7 @@ pub fn main() -> std::process::ExitCode {
 /// # Errors
 /// Configuration that cannot work, no database, a port that is taken.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,sqlx=off".into());
+    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).context("RUST_LOG names no filter")?;
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
     // The default hook prints what the panic says, which may quote a row.
     std::panic::set_hook(Box::new(|panic| {
@@ -57,6 +65,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         match cli.command {
             Command::Migrate { database_url } => migrate(&database_url).await,
             Command::Serve(serve) => serve_until_asked(serve).await,
+            Command::Doctor(asked) => examine(&asked).await,
+            Command::Tenants(asked) => tenants(asked).await,
         }
     })
 }
@@ -111,19 +121,13 @@ async fn pool(pool: PgPoolOptions, url: &str, variable: &str) -> anyhow::Result<
 pub async fn app(serve: &Serve) -> anyhow::Result<App> {
     let key = hex::decode(&serve.token_key).ok().filter(|key| key.len() >= 32);
     let key = key.context("AUDIT_TOKEN_KEY must be 32 bytes or more as hex")?;
-    let bounds = "SET statement_timeout = '15s'; SET idle_in_transaction_session_timeout = '30s'";
-    let bounded = |size: u32| {
-        PgPoolOptions::new().max_connections(size).after_connect(move |connection, _| {
-            Box::pin(async move { sqlx::raw_sql(bounds).execute(connection).await.map(drop) })
-        })
-    };
-    let tenants = pool(bounded(serve.pool_size), &serve.database_url, "AUDIT_DATABASE_URL").await?;
-    refuse_bypass(&tenants).await?;
+    let pools = Pools::open(&serve.databases, serve.pool_size).await?;
+    refuse_holes(&pools).await?;
     let hashing = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(App {
-        pool: tenants,
-        login: pool(bounded(4), &serve.login_database_url, "AUDIT_LOGIN_DATABASE_URL").await?,
-        platform: pool(bounded(2), &serve.platform_database_url, "AUDIT_PLATFORM_DATABASE_URL").await?,
+        pool: pools.tenants,
+        login: pools.login,
+        platform: pools.platform,
         signer: Signer::new(&derived(&key, "access tokens")),
         sealer: Sealer::new(&derived(&key, "cursors")),
         metrics: Arc::default(),
@@ -132,27 +136,108 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
     })
 }
 
-/// Refuses to serve as a database role that stands above the wall.
-async fn refuse_bypass(pool: &PgPool) -> anyhow::Result<()> {
-    let row = sqlx::query(
-        "SELECT current_user::text AS name, to_regclass('public.events') IS NOT NULL AS migrated, r.rolsuper OR r.rolbypassrls AS bypasses, \
-                EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND pg_has_role(c.relowner, 'USAGE')) AS owns \
-           FROM pg_roles r WHERE r.rolname = current_user",
-    )
-    .fetch_one(pool)
-    .await
-    .context("the database does not tell which role serves")?;
-    if !row.get::<bool, _>("migrated") {
-        bail!("the database of AUDIT_DATABASE_URL has no schema yet: run `audit-api migrate`");
+/// The pools of every database role that serves.
+struct Pools {
+    tenants: PgPool,
+    login: PgPool,
+    platform: PgPool,
+}
+
+impl Pools {
+    async fn open(databases: &Databases, size: u32) -> anyhow::Result<Self> {
+        let bounds = "SET statement_timeout = '15s'; SET idle_in_transaction_session_timeout = '30s'";
+        let bounded = |size: u32| {
+            PgPoolOptions::new().max_connections(size).after_connect(move |connection, _| {
+                Box::pin(async move { sqlx::raw_sql(bounds).execute(connection).await.map(drop) })
+            })
+        };
+        Ok(Self {
+            tenants: pool(bounded(size), &databases.database_url, "AUDIT_DATABASE_URL").await?,
+            login: pool(bounded(4), &databases.login_database_url, "AUDIT_LOGIN_DATABASE_URL").await?,
+            platform: pool(bounded(2), &databases.platform_database_url, PLATFORM_URL).await?,
+        })
     }
-    let name: String = row.get("name");
-    if row.get("bypasses") {
-        bail!("database role {name} bypasses row security: serve as audit_app");
+
+    /// What of the wall is not whole, as each of these roles sees it.
+    async fn examined(&self) -> anyhow::Result<Vec<Finding>> {
+        let of = |variable, expected, pool| Connected { variable, expected, pool };
+        let connected = [
+            of("AUDIT_DATABASE_URL", "audit_app", &self.tenants),
+            of("AUDIT_LOGIN_DATABASE_URL", "audit_login", &self.login),
+            of(PLATFORM_URL, "audit_platform", &self.platform),
+        ];
+        doctor::examine(&connected, &MIGRATIONS).await
     }
-    if row.get("owns") && !defects::on(Defect::AsOwner) {
-        bail!("database role {name} owns tables behind row security: serve as audit_app");
+}
+
+/// Refuses to serve behind a wall with holes.
+async fn refuse_holes(pools: &Pools) -> anyhow::Result<()> {
+    let findings = pools.examined().await?;
+    let Some(first) = findings.first() else { return Ok(()) };
+    let more = match findings.len() - 1 {
+        0 => String::new(),
+        more => format!(" ({more} more: run `audit-api doctor`)"),
+    };
+    bail!("{first}{more}")
+}
+
+/// Prints every hole; an error when there is one.
+async fn examine(asked: &Doctor) -> anyhow::Result<()> {
+    let findings = Pools::open(&asked.databases, 1).await?.examined().await?;
+    match asked.format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "findings": findings }))?),
+        Format::Human if findings.is_empty() => println!("the wall is whole"),
+        Format::Human => findings.iter().for_each(|finding| println!("{finding}")),
+    }
+    ensure!(findings.is_empty(), "the wall has holes: {} found", findings.len());
+    Ok(())
+}
+
+/// Operates tenants.
+async fn tenants(asked: Tenants) -> anyhow::Result<()> {
+    let open = async |url: String| pool(PgPoolOptions::new().max_connections(1), &url, PLATFORM_URL).await;
+    match asked {
+        Tenants::Create { platform_database_url, slug, name, format } => {
+            let pool = open(platform_database_url).await?;
+            let made = platform::create_tenant(&pool, slug, name).await.map_err(told)?;
+            match format {
+                Format::Json => println!("{}", serde_json::to_string(&made)?),
+                Format::Human => println!("{} {}", made.id, made.slug),
+            }
+        }
+        Tenants::List { platform_database_url, format } => {
+            let pool = open(platform_database_url).await?;
+            let mut after = None;
+            loop {
+                let page = platform::usage(&pool, after, TENANTS_MAX).await.map_err(told)?;
+                for usage in &page {
+                    match format {
+                        Format::Json => println!("{}", serde_json::to_string(usage)?),
+                        Format::Human => {
+                            println!(
+                                "{} {} events={} bytes={}",
+                                usage.tenant_id, usage.slug, usage.events, usage.bytes
+                            );
+                        }
+                    }
+                }
+                let Some(last) = page.last() else { return Ok(()) };
+                after = Some(last.tenant_id);
+            }
+        }
     }
     Ok(())
+}
+
+/// What a command that operates fails with.
+fn told(problem: Problem) -> anyhow::Error {
+    match problem {
+        Problem::Internal => {
+            anyhow::anyhow!("the database refuses; is {PLATFORM_URL} audit_platform's, and `audit-api migrate` run?")
+        }
+        Problem::Busy => Unreachable(format!("no database for {PLATFORM_URL}")).into(),
+        problem => problem.into(),
+    }
 }
 
 async fn serve_until_asked(serve: Serve) -> anyhow::Result<()> {

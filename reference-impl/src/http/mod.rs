@@ -4,7 +4,7 @@ pub mod annotations;
 pub mod api_keys;
 pub mod event_types;
 pub mod events;
-mod extract;
+pub(crate) mod extract;
 pub(crate) mod log;
 pub mod members;
 mod open;

@@ -3,28 +3,17 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use sqlx::Row;
+use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::App;
-use super::extract::{Body, Params, text};
+use super::extract::{Body, Params};
 use super::page::{List, Page};
 use crate::caller::{Allowed, Operates};
 use crate::cursor::Position;
+use crate::platform::{self, MadeTenant, Usage};
 use crate::problem::{Problem, Refusals};
-
-/// A tenant, to those who operate.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct MadeTenant {
-    /// Its id.
-    pub id: Uuid,
-    /// Its short name.
-    pub slug: String,
-    /// Its name.
-    pub name: String,
-}
 
 /// A new tenant.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -38,19 +27,6 @@ pub struct NewTenant {
     pub name: String,
 }
 
-/// A tenant's size.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Usage {
-    /// The tenant.
-    pub tenant_id: Uuid,
-    /// Its short name.
-    pub slug: String,
-    /// Events kept.
-    pub events: i64,
-    /// Bytes of their rows.
-    pub bytes: i64,
-}
-
 /// Makes a tenant.
 #[utoipa::path(post, path = "/v1/platform/tenants", operation_id = "create_tenant", security(("bearer" = [])), request_body = NewTenant,
     responses((status = 201, description = "Made", body = MadeTenant),
@@ -60,19 +36,7 @@ pub async fn create_tenant(
     _: Allowed<Operates>,
     Body(new): Body<NewTenant>,
 ) -> Result<(StatusCode, Json<MadeTenant>), Problem> {
-    text("slug", &new.slug, 100)?;
-    text("name", &new.name, 200)?;
-    let id = Uuid::now_v7();
-    let made: bool = sqlx::query_scalar("SELECT platform_create_tenant($1, $2, $3)")
-        .bind(id)
-        .bind(&new.slug)
-        .bind(&new.name)
-        .fetch_one(&app.platform)
-        .await?;
-    if !made {
-        return Err(Problem::Conflict("this slug is taken".into()));
-    }
-    Ok((StatusCode::CREATED, Json(MadeTenant { id, slug: new.slug, name: new.name })))
+    Ok((StatusCode::CREATED, Json(platform::create_tenant(&app.platform, new.slug, new.name).await?)))
 }
 
 /// Lists tenants with their sizes.
@@ -87,18 +51,8 @@ pub async fn get_usage(
     // No tenant has the nil id: a tenant's cursor never opens here.
     let page = page.of(&app, Uuid::nil(), "usage".into())?;
     let most = i32::try_from(page.asked.limit).unwrap_or(i32::MAX).saturating_add(1);
-    let rows = sqlx::query("SELECT tenant_id, slug, events, bytes FROM platform_usage($1, $2)")
-        .bind(page.asked.after_id())
-        .bind(most)
-        .fetch_all(&app.platform)
-        .await?;
-    let items = rows.iter().map(|row| Usage {
-        tenant_id: row.get("tenant_id"),
-        slug: row.get("slug"),
-        events: row.get("events"),
-        bytes: row.get("bytes"),
-    });
+    let items = platform::usage(&app.platform, page.asked.after_id(), most).await?;
     let count = sqlx::query_scalar("SELECT platform_tenants()");
     let total = if page.asked.count { Some(count.fetch_one(&app.platform).await?) } else { None };
-    Ok(Json(page.list(items.collect(), total, |usage: &Usage| Position::of_id(usage.tenant_id))))
+    Ok(Json(page.list(items, total, |usage: &Usage| Position::of_id(usage.tenant_id))))
 }

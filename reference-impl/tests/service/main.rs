@@ -6,6 +6,7 @@ mod cursors;
 mod database;
 #[cfg(feature = "defects")]
 mod defects;
+mod doctor;
 mod document;
 mod layers;
 mod process;

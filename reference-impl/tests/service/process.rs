@@ -98,7 +98,8 @@ async fn what_cannot_serve_says_why_in_one_line_and_ends_with_its_code() -> anyh
             continue;
         }
         let mut command = command(PROGRAM, &database, free_port()?);
-        let output = tokio::time::timeout(Duration::from_secs(20), command.env(variable, value).output()).await??;
+        let output =
+            tokio::time::timeout(Duration::from_secs(20), command.arg("serve").env(variable, value).output()).await??;
         let told = String::from_utf8(output.stderr)?;
         assert_eq!(output.status.code(), Some(code), "{variable}={value}: {told}");
         assert!(told.contains(says), "{variable}={value}: {told}");

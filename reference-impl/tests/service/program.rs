@@ -13,11 +13,10 @@ use tokio::process::{Child, Command};
 use crate::support::Database;
 use crate::world::TOKEN_KEY;
 
-/// The program, its environment set for `database`.
+/// The program, its environment set for `database`; what to do is still to be said.
 pub fn command(program: &str, database: &Database, port: u16) -> Command {
     let mut command = Command::new(program);
     command
-        .arg("serve")
         .env_clear()
         .env("AUDIT_LISTEN", format!("127.0.0.1:{port}"))
         .env("AUDIT_POOL_SIZE", "2")
@@ -42,9 +41,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it, and waits until it answers.
+    /// Starts it to serve, and waits until it answers.
     pub async fn start(mut command: Command, port: u16) -> anyhow::Result<Self> {
-        let mut child = command.spawn()?;
+        let mut child = command.arg("serve").spawn()?;
         for _ in 0..300 {
             if let Some(status) = child.try_wait()? {
                 let told = child.wait_with_output().await?;

@@ -6,7 +6,7 @@ use argon2::password_hash::PasswordHasher;
 use argon2::{Algorithm, Argon2, Params, Version};
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use partywall_reference::config::Serve;
+use partywall_reference::config::{Databases, Serve};
 use partywall_reference::token;
 use serde_json::{Value, json};
 use sqlx::Connection;
@@ -172,9 +172,11 @@ pub fn event(actor: Uuid, target: &str) -> Value {
 pub fn settings(database: &Database, pool_size: u32) -> Serve {
     Serve {
         listen: "127.0.0.1:0".parse().expect("an address"),
-        database_url: database.url("audit_app"),
-        login_database_url: database.url("audit_login"),
-        platform_database_url: database.url("audit_platform"),
+        databases: Databases {
+            database_url: database.url("audit_app"),
+            login_database_url: database.url("audit_login"),
+            platform_database_url: database.url("audit_platform"),
+        },
         pool_size,
         token_key: TOKEN_KEY.into(),
     }

@@ -45,6 +45,14 @@ impl Database {
         Ok(database)
     }
 
+    /// A copy of this one, which nobody may be connected to.
+    pub async fn copied(&self) -> anyhow::Result<Self> {
+        let copy = Self { name: format!("t{}", Uuid::now_v7().simple()), port: self.port };
+        let server = Self { name: "postgres".into(), port: self.port };
+        server.sql(&format!("CREATE DATABASE {} TEMPLATE {}", copy.name, self.name)).await?;
+        Ok(copy)
+    }
+
     /// The URL as `role`.
     pub fn url(&self, role: &str) -> String {
         format!("postgres://{role}@127.0.0.1:{}/{}", self.port, self.name)
