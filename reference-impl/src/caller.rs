@@ -16,6 +16,7 @@ use crate::http::log::TenantSeen;
 use crate::problem::Problem;
 use crate::scope::TenantScope;
 use crate::store::{AuditStore, Sight};
+use crate::telemetry::Trace;
 use crate::token::{self, Lifetime};
 
 /// An application role.
@@ -75,6 +76,7 @@ pub struct Caller {
     tenant: Option<Uuid>,
     /// A person's session; keys and viewer tokens have none.
     session: Option<Uuid>,
+    trace: Option<Trace>,
     app: App,
 }
 
@@ -109,6 +111,7 @@ impl Caller {
         let (person, role) = (self.id, self.role);
         let session = self.session.filter(|_| Some(tenant) == self.tenant && !on(Defect::TenantFromQuery));
         TenantScope::of(self.app.pool.clone(), tenant)
+            .traced(self.trace.clone())
             .run(move |store| {
                 Box::pin(async move {
                     if let Some(session) = session
@@ -210,7 +213,16 @@ async fn prove(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, P
 async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
     let value = parts.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or(Problem::Unauthenticated)?;
     let token = value.strip_prefix("Bearer ").ok_or(Problem::Unauthenticated)?;
-    let of = |id, role, tenant, session, sight| Caller { id, role, sight, tenant, session, app: app.clone() };
+    let trace = parts.extensions.get::<Trace>();
+    let of = |id, role, tenant, session, sight| Caller {
+        id,
+        role,
+        sight,
+        tenant,
+        session,
+        trace: trace.cloned(),
+        app: app.clone(),
+    };
     if token.starts_with("ak_") || token.starts_with("vt_") {
         let row = sqlx::query("SELECT tenant_id, id, role, actor_id, target_type, target_id FROM credential_of($1)")
             .bind(token::hash(token))

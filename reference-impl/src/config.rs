@@ -12,6 +12,9 @@ pub struct Cli {
     /// What to log, as `tracing` filters it.
     #[arg(long, env = "RUST_LOG", global = true, default_value = "info,sqlx=off")]
     pub log: String,
+    /// Collector of traces, by OTLP over HTTP; without one none are sent.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", global = true, hide_env_values = true)]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// What to do.

@@ -15,4 +15,5 @@ pub mod problem;
 pub mod scope;
 pub mod serve;
 pub mod store;
+pub mod telemetry;
 pub mod token;

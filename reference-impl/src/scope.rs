@@ -18,6 +18,7 @@ use crate::defects::{Defect, on};
 use crate::held::Held;
 use crate::problem::Problem;
 use crate::store::AuditStore;
+use crate::telemetry::Trace;
 
 /// Longer than this no work holds a connection.
 const WORK_MAX: Duration = Duration::from_secs(15);
@@ -29,12 +30,18 @@ const EDGE_MAX: Duration = Duration::from_secs(5);
 pub struct TenantScope {
     pool: PgPool,
     tenant: Uuid,
+    trace: Option<Trace>,
 }
 
 impl TenantScope {
     /// The door of `tenant`, which must come from a verified credential.
     pub fn of(pool: PgPool, tenant: Uuid) -> Self {
-        Self { pool, tenant }
+        Self { pool, tenant, trace: None }
+    }
+
+    /// As part of `trace`, which the database is told.
+    pub fn traced(self, trace: Option<Trace>) -> Self {
+        Self { trace, ..self }
     }
 
     /// Runs `work` with the tenant bound; commits when it succeeds, rolls back when it does not. Once begun it runs to
@@ -47,8 +54,10 @@ impl TenantScope {
         T: Send + 'static,
         W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>> + Send + 'static,
     {
-        let scope = self.clone();
-        tokio::spawn(scope.within(work).in_current_span()).await.unwrap_or(Err(Problem::Internal))
+        let span = tracing::info_span!("scope", otel.kind = "client", db.system.name = "postgresql");
+        let trace = Trace::of_span(&span).or_else(|| self.trace.clone());
+        let scope = self.clone().traced(trace);
+        tokio::spawn(scope.within(work).instrument(span)).await.unwrap_or(Err(Problem::Internal))
     }
 
     async fn within<T, W>(self, work: W) -> Result<T, Problem>
@@ -57,7 +66,7 @@ impl TenantScope {
     {
         let mut held = Held::of(self.pool.acquire().await?);
         // From here on every early return drops what is held, and so closes it.
-        edge(&mut held, begin(self.tenant)).await?;
+        edge(&mut held, begin(self.tenant, self.trace.as_ref())).await?;
         let mut store = AuditStore::bound(held, self.tenant);
         let worked = AssertUnwindSafe(tokio::time::timeout(WORK_MAX, work(&mut store))).catch_unwind().await;
         let mut held = store.release();
@@ -80,15 +89,16 @@ impl TenantScope {
 
 /// Runs a statement that begins or ends the transaction, in one round trip.
 async fn edge(held: &mut Held, statement: String) -> Result<(), Problem> {
-    // Safe: the statements of this file hold no text from outside but a UUID's digits and hyphens.
+    // Safe: the statements of this file hold no text from outside but the digits of ids.
     let running = sqlx::raw_sql(AssertSqlSafe(statement)).execute(held.connection());
     tokio::time::timeout(EDGE_MAX, running).await.map_err(|_| Problem::Busy)??;
     Ok(())
 }
 
-/// Begins, and binds the tenant to the transaction.
-fn begin(tenant: Uuid) -> String {
-    if on(Defect::NoContext) {
+/// Begins, and binds the tenant to the transaction. The trace goes here and on no other statement: a comment that is new
+/// each time would make each of them a new one to prepare. At the end, so that `pg_stat_statements` takes it for one.
+fn begin(tenant: Uuid, trace: Option<&Trace>) -> String {
+    let begin = if on(Defect::NoContext) {
         "BEGIN".to_string()
     } else if on(Defect::SessionSetNotLocal) {
         format!(
@@ -97,5 +107,6 @@ fn begin(tenant: Uuid) -> String {
         )
     } else {
         format!("BEGIN; SELECT set_config('app.tenant_id', '{tenant}', true)")
-    }
+    };
+    trace.map_or_else(|| begin.clone(), |trace| format!("{begin} /*traceparent='{trace}'*/"))
 }

@@ -16,6 +16,7 @@ use crate::doctor::{self, Connected, Finding};
 use crate::http::{self, App};
 use crate::platform;
 use crate::problem::Problem;
+use crate::telemetry;
 use crate::token::{Signer, derived};
 
 /// The numbered migrations.
@@ -53,22 +54,23 @@ pub fn main() -> std::process::ExitCode {
 /// # Errors
 /// Configuration that cannot work, no database, a port that is taken.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).context("RUST_LOG names no filter")?;
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let traces = telemetry::begin(&cli.log, cli.otlp_endpoint.as_deref())?;
     // The default hook prints what the panic says, which may quote a row.
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string);
         tracing::error!(at, "panic");
     }));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match cli.command {
             Command::Migrate { database_url } => migrate(&database_url).await,
             Command::Serve(serve) => serve_until_asked(serve).await,
             Command::Doctor(asked) => examine(&asked).await,
             Command::Tenants(asked) => tenants(asked).await,
         }
-    })
+    });
+    telemetry::end(traces);
+    ended
 }
 
 /// Brings the schema up to date, partitions included.

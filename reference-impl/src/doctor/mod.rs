@@ -55,23 +55,32 @@ impl std::fmt::Display for Finding {
 pub async fn examine(connected: &[Connected<'_>], migrations: &Migrator) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for one in connected {
-        let mut seen = behind(one, migrations).await?.into_iter().collect::<Vec<_>>();
-        for rule in rules::ALL {
-            if rule.concern == Concern::Role && on(Defect::AsOwner)
-                || rule.concern == Concern::Wall && on(Defect::ServeUnwalled)
-            {
-                continue;
-            }
-            let rows = sqlx::query(AssertSqlSafe(format!("{} {}", rules::COMMON, rule.sql))).fetch_all(one.pool).await;
-            for row in rows.with_context(|| format!("{}: the catalog cannot be read", one.variable))? {
-                let next = rule.next.replace("{expected}", one.expected).replace("{variable}", one.variable);
-                seen.push(Finding { rule: rule.word, place: row.get("place"), what: row.get("what"), next });
-            }
-        }
+        let mut seen = broken(one, Concern::Role).await?;
+        seen.extend(behind(one, migrations).await?);
+        seen.extend(broken(one, Concern::Wall).await?);
         seen.retain(|finding| !findings.contains(finding));
         findings.extend(seen);
     }
     Ok(findings)
+}
+
+/// What breaks the rules about `concern`.
+async fn broken(one: &Connected<'_>, concern: Concern) -> anyhow::Result<Vec<Finding>> {
+    let passed_over = match concern {
+        Concern::Role => Defect::AsOwner,
+        Concern::Wall => Defect::ServeUnwalled,
+    };
+    let mut seen = Vec::new();
+    for rule in rules::ALL.iter().filter(|rule| rule.concern == concern && !on(passed_over)) {
+        // Safe: both parts are constants.
+        let statement = AssertSqlSafe(format!("{} {}", rules::COMMON, rule.sql));
+        let rows = sqlx::query(statement).fetch_all(one.pool).await;
+        for row in rows.with_context(|| format!("{}: the catalog cannot be read", one.variable))? {
+            let next = rule.next.replace("{expected}", one.expected).replace("{variable}", one.variable);
+            seen.push(Finding { rule: rule.word, place: row.get("place"), what: row.get("what"), next });
+        }
+    }
+    Ok(seen)
 }
 
 /// Whether migrations of this program are not in the database, or not as they are here.

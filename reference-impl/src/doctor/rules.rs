@@ -62,7 +62,7 @@ pub(super) const ALL: &[Rule] = &[
         concern: Concern::Role,
         sql: "SELECT w.place, r.place || ' may TRUNCATE it, which no policy stops' AS what \
                 FROM reached r JOIN walled w ON has_table_privilege(r.oid, w.oid, 'TRUNCATE') \
-               WHERE NOT r.rolsuper AND w.relowner <> r.oid",
+               WHERE NOT r.rolsuper AND NOT pg_has_role(r.oid, w.relowner, 'MEMBER')",
         next: "REVOKE TRUNCATE on it",
     },
     Rule {

@@ -84,7 +84,9 @@ async fn a_database_role_above_the_wall_is_named_with_the_way_it_got_there() -> 
              CREATE ROLE {superuser} LOGIN SUPERUSER; \
              CREATE ROLE {setrole} LOGIN IN ROLE audit_app; GRANT audit_platform TO {setrole}; \
              GRANT TRUNCATE ON events TO audit_platform; \
-             GRANT SELECT (version, success, checksum) ON _sqlx_migrations TO {noinherit}"
+             GRANT SELECT (version, success, checksum) ON _sqlx_migrations TO {noinherit}; \
+             GRANT USAGE ON SCHEMA public TO {noinherit}; \
+             DO $$ BEGIN EXECUTE format('GRANT CONNECT ON DATABASE %I TO {noinherit}, {superuser}', current_database()); END $$"
         ))
         .await?;
     let table = [

@@ -17,5 +17,6 @@ mod search;
 #[path = "../support/mod.rs"]
 mod support;
 mod tenant_objects;
+mod traces;
 mod world;
 mod writes;

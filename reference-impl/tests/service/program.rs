@@ -93,7 +93,8 @@ pub fn post_text(path: &str, token: &str, body: &str) -> String {
     )
 }
 
-async fn exchange(port: u16, request: String) -> anyhow::Result<(u16, String)> {
+/// A request as it is, on a connection of its own: status and body.
+pub async fn exchange(port: u16, request: String) -> anyhow::Result<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(request.as_bytes()).await?;
     answer(&mut stream).await
