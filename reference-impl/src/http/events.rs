@@ -1,7 +1,7 @@
 //! Events: write one, write many, list, read, search.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::App;
 use super::event_types::misfits;
-use super::extract::{Body, Ids, Params, Raw, text};
+use super::extract::{Body, Ids, Names, Params, Raw, text};
 use super::page::{List, Page};
 use crate::caller::{Allowed, Caller, ReadsEvents, SearchesEvents, WritesEvents};
 use crate::cursor::Position;
@@ -431,7 +431,7 @@ async fn listed(app: &App, caller: Caller, filter: Filter, page: Page) -> Result
 pub async fn list_target_events(
     State(app): State<App>,
     Allowed(caller, _): Allowed<ReadsEvents>,
-    Path((kind, id)): Path<(String, String)>,
+    Names([kind, id]): Names<2>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<Event>>, Problem> {
     text("type", &kind, 100).and_then(|()| text("id", &id, 200)).map_err(|_| Problem::NotFound)?;

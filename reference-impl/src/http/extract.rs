@@ -1,5 +1,7 @@
 //! Extractors whose rejections are problems.
 
+use std::time::Duration;
+
 use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
@@ -9,6 +11,9 @@ use uuid::Uuid;
 
 use crate::problem::Problem;
 
+/// Longer than this no body is waited for.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// A JSON body.
 pub struct Body<T>(pub T);
 
@@ -16,7 +21,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match axum::Json::<T>::from_request(request, state).await {
+        match in_time(axum::Json::<T>::from_request(request, state)).await? {
             Ok(axum::Json(value)) => Ok(Self(value)),
             Err(JsonRejection::JsonDataError(e)) => Err(Problem::Unprocessable(said(&e))),
             Err(JsonRejection::JsonSyntaxError(e)) => Err(Problem::BadRequest(said(&e))),
@@ -34,8 +39,12 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        Bytes::from_request(request, state).await.map(Self).map_err(|e| broken(&e))
+        in_time(Bytes::from_request(request, state)).await?.map(Self).map_err(|e| broken(&e))
     }
+}
+
+async fn in_time<T>(read: impl Future<Output = T>) -> Result<T, Problem> {
+    tokio::time::timeout(BODY_TIME_MAX, read).await.map_err(|_| Problem::TooSlow)
 }
 
 fn broken(rejection: &BytesRejection) -> Problem {
@@ -74,6 +83,18 @@ impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Ids<N> {
             Path::<Vec<String>>::from_request_parts(parts, state).await.map_err(|_| Problem::NotFound)?;
         let ids: Option<Vec<Uuid>> = values.iter().map(|v| Uuid::try_parse(v).ok()).collect();
         ids.and_then(|ids| ids.try_into().ok()).map(Self).ok_or(Problem::NotFound)
+    }
+}
+
+/// Names in the path; what is no text names nothing.
+pub struct Names<const N: usize>(pub [String; N]);
+
+impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Names<N> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(names) = Path::<Vec<String>>::from_request_parts(parts, state).await.map_err(|_| Problem::NotFound)?;
+        names.try_into().map(Self).map_err(|_| Problem::NotFound)
     }
 }
 

@@ -8,11 +8,14 @@ mod database;
 mod defects;
 mod doctor;
 mod document;
+mod hostile;
 mod layers;
 mod process;
 mod program;
 mod refusals;
+mod restart;
 mod roles;
+mod schemathesis;
 mod search;
 #[path = "../support/mod.rs"]
 mod support;

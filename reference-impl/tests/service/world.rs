@@ -89,7 +89,11 @@ impl Tenant {
 
 impl World {
     pub async fn new() -> anyhow::Result<Self> {
-        let database = Database::migrated().await?;
+        Self::on(Database::migrated().await?).await
+    }
+
+    /// As [`World::new`], in a database that is migrated already.
+    pub async fn on(database: Database) -> anyhow::Result<Self> {
         let (a, b) = (Tenant::new("acme"), Tenant::new("globex"));
         plant(&database, &[&a, &b]).await?;
         let app = partywall_reference::serve::app(&settings(&database, 4)).await?;
