@@ -166,10 +166,25 @@ const FORGEABLE: &str = "tenant-from-query";
 async fn with_two_layers_gone_the_third_still_stops_a_forged_tenant_and_with_three_gone_nothing_does()
 -> anyhow::Result<()> {
     let table = [
-        ("the database alone", format!("{FORGEABLE},{NO_BINDING},{NO_STORE}"), "", Forged { read: false, written: false }),
-        ("the store alone", format!("{NO_BINDING},serve-unwalled"), NO_ROW_SECURITY, Forged { read: false, written: false }),
+        (
+            "the database alone",
+            format!("{FORGEABLE},{NO_BINDING},{NO_STORE}"),
+            "",
+            Forged { read: false, written: false },
+        ),
+        (
+            "the store alone",
+            format!("{NO_BINDING},serve-unwalled"),
+            NO_ROW_SECURITY,
+            Forged { read: false, written: false },
+        ),
         // What is bound is compared by nobody here, so it cannot narrow what is read: it keeps what is written.
-        ("the context alone", format!("{NO_STORE},serve-unwalled"), NO_ROW_SECURITY, Forged { read: true, written: false }),
+        (
+            "the context alone",
+            format!("{NO_STORE},serve-unwalled"),
+            NO_ROW_SECURITY,
+            Forged { read: true, written: false },
+        ),
         (
             "none",
             format!("{FORGEABLE},{NO_BINDING},{NO_STORE},serve-unwalled"),

@@ -44,7 +44,14 @@ fn refused(answer: &Answer, of: &str) {
     }
 }
 
-async fn send(world: &World, token: &str, method: &str, path: &str, kind: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
+async fn send(
+    world: &World,
+    token: &str,
+    method: &str,
+    path: &str,
+    kind: &str,
+    body: Vec<u8>,
+) -> anyhow::Result<Answer> {
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -62,6 +69,7 @@ async fn every_operation_that_takes_json_refuses_what_is_none() -> anyhow::Resul
         ("empty", Vec::new()),
         ("null", b"null".to_vec()),
         ("a list", b"[]".to_vec()),
+        ("fields without names", b"[null, null]".to_vec()),
         ("a text", b"\"x\"".to_vec()),
         ("a number", b"1e999999".to_vec()),
         ("cut off", b"{\"name\": \"".to_vec()),
@@ -82,7 +90,10 @@ async fn every_operation_that_takes_json_refuses_what_is_none() -> anyhow::Resul
             refused(&answer, &format!("{method} {path}: {word}"));
         }
         for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""] {
-            refused(&send(&world, &owner, method, path, kind, b"{}".to_vec()).await?, &format!("{method} {path}: {kind}"));
+            refused(
+                &send(&world, &owner, method, path, kind, b"{}".to_vec()).await?,
+                &format!("{method} {path}: {kind}"),
+            );
         }
     }
     Ok(())
@@ -168,7 +179,8 @@ async fn one_bad_line_among_thousands_is_named_and_nothing_is_written() -> anyho
         "target": {"type": "", "id": "", "name": ""}})
     .to_string();
     let bulk = |lines: usize, bad: usize| {
-        let lines: Vec<&str> = (1..=lines).map(|number| if number == bad { "{\"a\":\"\\u0000\"" } else { &line }).collect();
+        let lines: Vec<&str> =
+            (1..=lines).map(|number| if number == bad { "{\"a\":\"\\u0000\"" } else { &line }).collect();
         lines.join("\n").into_bytes()
     };
     let key = &world.a.api_key;
@@ -193,11 +205,25 @@ async fn one_bad_line_among_thousands_is_named_and_nothing_is_written() -> anyho
 }
 
 #[tokio::test]
-async fn a_key_that_stands_twice_is_refused_where_it_has_a_meaning() -> anyhow::Result<()> {
+async fn a_key_that_stands_twice_is_refused_where_it_has_a_meaning_and_values_without_keys_everywhere()
+-> anyhow::Result<()> {
     let world = World::new().await?;
     let text = event(world.a.people["member"], "d").to_string();
     let twice = text.replacen("\"action\":", "\"action\":\"first\",\"action\":", 1);
-    refused(&send(&world, &world.a.api_key, "POST", "/v1/events", "application/json", twice.into_bytes()).await?, "action");
+    refused(
+        &send(&world, &world.a.api_key, "POST", "/v1/events", "application/json", twice.into_bytes()).await?,
+        "action",
+    );
+    for nameless in [
+        r#"{"actor":["0190a5d4-0000-7000-8000-000000000001","",""],"action":"a","target":{"type":"","id":"","name":""}}"#,
+        r#"{"actor":{"id":"0190a5d4-0000-7000-8000-000000000001","email":"","name":""},"action":"a","target":["","",""]}"#,
+    ] {
+        for (path, kind) in [("/v1/events", "application/json"), ("/v1/events/bulk", "application/x-ndjson")] {
+            refused(&send(&world, &world.a.api_key, "POST", path, kind, nameless.into()).await?, nameless);
+        }
+    }
+    let owner = world.token(&world.a, "owner").await;
+    refused(&world.post(&owner, "/v1/saved-searches", json!({"name": "", "query": [null, null]})).await, "query");
     let details = text.replacen("\"k\":", "\"k\":1,\"k\":", 1);
     let kept = send(&world, &world.a.api_key, "POST", "/v1/events", "application/json", details.into_bytes()).await?;
     assert_eq!(kept.expect(201).json()["details"], json!({"k": ["v"]}));
@@ -256,7 +282,9 @@ async fn changes_that_make_no_sense_are_refused_and_schemas_reach_nothing_and_en
     ] {
         refused(&world.call(&owner, Method::PATCH, &path, Some(body.clone())).await, &body.to_string());
     }
-    for (method, path) in [("PUT", "/v1/tenant"), ("PATCH", "/v1/events"), ("DELETE", "/v1/event-types/t"), ("OPTIONS", "/v1/me")] {
+    for (method, path) in
+        [("PUT", "/v1/tenant"), ("PATCH", "/v1/events"), ("DELETE", "/v1/event-types/t"), ("OPTIONS", "/v1/me")]
+    {
         let answer = world.call(&owner, Method::from_bytes(method.as_bytes())?, path, None).await.expect(405);
         assert!(answer.headers.contains_key(header::ALLOW), "{method} {path} says what it takes");
     }

@@ -25,17 +25,19 @@ async fn the_service_does_what_its_document_says() -> anyhow::Result<()> {
     // Nobody reads its log here, and a pipe holds little of it.
     command.env("RUST_LOG", "off");
     let _program = Program::start(command, port).await?;
-    let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis/schemathesis.toml");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis");
     let mut run = Command::new(schemathesis);
-    run.args(["--config-file", settings, "run"])
+    run.args(["--config-file", &format!("{folder}/schemathesis.toml"), "run"])
+        .env("PYTHONPATH", folder)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg(format!("http://127.0.0.1:{port}/openapi.json"))
         .args(["--header", &format!("Authorization: Bearer {owner}")])
         .args(options.split_whitespace())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     // It may leave folders of its own where it runs.
-    let folder = tempfile::tempdir()?;
-    let status = run.current_dir(&folder).status().await?;
+    let leavings = tempfile::tempdir()?;
+    let status = run.current_dir(&leavings).status().await?;
     ensure!(status.success(), "Schemathesis found something, see above: {status}");
     Ok(())
 }
