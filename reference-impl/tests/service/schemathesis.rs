@@ -31,6 +31,7 @@ async fn the_service_does_what_its_document_says() -> anyhow::Result<()> {
         .env("PYTHONPATH", folder)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg(format!("http://127.0.0.1:{port}/openapi.json"))
+        .args(["--checks", "all"])
         .args(["--header", &format!("Authorization: Bearer {owner}")])
         .args(options.split_whitespace())
         .stdin(Stdio::null())
