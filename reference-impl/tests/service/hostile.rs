@@ -131,6 +131,7 @@ async fn texts_and_names_in_paths_and_queries_are_found_or_refused() -> anyhow::
         format!("/v1/events/search?q={long}"),
         format!("/v1/events?cursor={long}"),
         "/v1/saved-searches?limit=0".into(),
+        "/v1/events?action=%EF%BF%BF%FF".into(),
     ];
     for path in paths {
         refused(&world.get(&owner, &path).await, &path);
@@ -143,7 +144,6 @@ async fn texts_and_names_in_paths_and_queries_are_found_or_refused() -> anyhow::
         "/v1/events?from=2199-12-31T23:59:59.999999999Z&to=1900-01-01T00:00:00-23:59",
         "/v1/events/stats?from=1900-01-01T00:00:00Z&to=2200-12-31T23:59:59Z",
         "/v1/events/search?q=%F0%9F%92%A9%20%3C!%3E%20:*%20%5C%20'",
-        "/v1/events?action=%EF%BF%BF%FF",
     ] {
         let answer = world.get(&owner, path).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);

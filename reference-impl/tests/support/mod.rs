@@ -84,6 +84,8 @@ impl Database {
         let copy = Self { name: format!("t{}", Uuid::now_v7().simple()), cluster: self.cluster };
         let server = Self { name: "postgres".into(), cluster: self.cluster };
         server.sql(&format!("CREATE DATABASE {} TEMPLATE {}", copy.name, self.name)).await?;
+        // A template gives its contents, not its settings.
+        server.sql(&format!("ALTER DATABASE {} SET search_path = public, shared, pg_temp", copy.name)).await?;
         Ok(copy)
     }
 
