@@ -17,6 +17,7 @@ use crate::limits::Told;
 use crate::problem::Problem;
 use crate::scope::TenantScope;
 use crate::store::{AuditStore, Sight};
+use crate::telemetry::Trace;
 use crate::token::{self, Lifetime};
 
 /// An application role.
@@ -78,10 +79,16 @@ pub struct Caller {
     session: Option<Uuid>,
     /// When its access token runs out, seconds since the Unix epoch; keys and viewer tokens have none.
     expires_s: Option<i64>,
+    trace: Option<Trace>,
     app: App,
 }
 
 impl Caller {
+    /// As part of the request's trace.
+    pub(crate) fn traced(self, parts: &Parts) -> Self {
+        Self { trace: parts.extensions.get::<Trace>().cloned(), ..self }
+    }
+
     /// The tenant; none for the platform's operators.
     pub fn tenant(&self) -> Option<Uuid> {
         self.tenant
@@ -117,6 +124,7 @@ impl Caller {
         let (person, role) = (self.id, self.role);
         let session = self.session.filter(|_| Some(tenant) == self.tenant && !on(Defect::TenantFromQuery));
         TenantScope::of(self.app.storage.clone(), tenant)
+            .traced(self.trace.clone())
             .run(move |store| {
                 Box::pin(async move {
                     if let Some(session) = session
@@ -215,7 +223,7 @@ impl FromRequestParts<App> for Renews {
 }
 
 async fn prove(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
-    let caller = proved(parts, app, lifetime).await?;
+    let caller = proved(parts, app, lifetime).await?.traced(parts);
     admit(parts, app, &caller)?;
     Ok(caller)
 }
@@ -251,7 +259,7 @@ async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, 
             _ => Sight::None,
         };
         let (id, tenant) = (row.get("id"), Some(row.get("tenant_id")));
-        return Ok(Caller { id, role, sight, tenant, session: None, expires_s: None, app: app.clone() });
+        return Ok(Caller { id, role, sight, tenant, session: None, expires_s: None, trace: None, app: app.clone() });
     }
     signed_in(token, app, lifetime).await
 }
@@ -279,5 +287,6 @@ pub(crate) async fn signed_in(token: &str, app: &App, lifetime: Lifetime) -> Res
         _ => Sight::None,
     };
     let (session, expires_s) = Option::unzip(role.is_person().then_some((claims.sid, claims.exp)));
-    Ok(Caller { id: claims.sub, role, sight, tenant: claims.tenant, session, expires_s, app: app.clone() })
+    let (id, tenant) = (claims.sub, claims.tenant);
+    Ok(Caller { id, role, sight, tenant, session, expires_s, trace: None, app: app.clone() })
 }

@@ -1,6 +1,6 @@
 //! Configuration by flags and environment. Secrets and URLs are never printed.
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// The reference audit-log service.
 #[derive(Parser)]
@@ -9,6 +9,12 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// What to log, as `tracing` filters it.
+    #[arg(long, env = "RUST_LOG", global = true, default_value = "info,sqlx=off")]
+    pub log: String,
+    /// Collector of traces, by OTLP over HTTP; without one none are sent.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", global = true, hide_env_values = true)]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// What to do.
@@ -20,12 +26,9 @@ pub enum Command {
         #[arg(long, env = "AUDIT_ADMIN_DATABASE_URL", hide_env_values = true)]
         database_url: String,
     },
-    /// Tend the tenants.
-    Tenants {
-        /// What to do with them.
-        #[command(subcommand)]
-        command: Tenants,
-    },
+    /// Operate tenants.
+    #[command(subcommand)]
+    Tenants(Tenants),
     /// Seal every tenant's events into its chain.
     Seal {
         /// The database, as `audit_worker`.
@@ -38,42 +41,17 @@ pub enum Command {
         #[arg(long, env = "AUDIT_ADMIN_DATABASE_URL", hide_env_values = true)]
         database_url: String,
     },
-    /// Serve the API and the page.
+    /// Serve the API and the page; refuses where `doctor` finds something.
     Serve(Serve),
     /// Work the queue: write exports.
     Worker(Work),
+    /// Look for holes in the wall: database roles, policies, functions, schema.
+    Doctor(Doctor),
 }
 
-/// What to do with tenants.
-#[derive(Subcommand)]
-pub enum Tenants {
-    /// Move them to another storage model; their rows are compared one by one before they count as moved.
-    Move(Move),
-}
-
-/// How to move tenants.
-#[derive(clap::Args)]
-pub struct Move {
-    /// An administrator's URL: one that row security does not apply to, and that may make schemas and databases.
-    #[arg(long, env = "AUDIT_ADMIN_DATABASE_URL", hide_env_values = true)]
-    pub database_url: String,
-    /// All that are stored so: shared (when nothing else is said), schema or database.
-    #[arg(long, conflicts_with = "tenant")]
-    pub from: Option<String>,
-    /// One alone.
-    #[arg(long)]
-    pub tenant: Option<uuid::Uuid>,
-    /// The storage model to move to: shared, schema or database.
-    #[arg(long)]
-    pub to: String,
-}
-
-/// How to serve.
+/// The database, once for each database role that serves.
 #[derive(clap::Args, Clone)]
-pub struct Serve {
-    /// Where to listen.
-    #[arg(long, env = "AUDIT_LISTEN", default_value = "127.0.0.1:8080")]
-    pub listen: std::net::SocketAddr,
+pub struct Databases {
     /// The database, as `audit_app`.
     #[arg(long, env = "AUDIT_DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
@@ -83,6 +61,17 @@ pub struct Serve {
     /// The database, as `audit_platform`.
     #[arg(long, env = "AUDIT_PLATFORM_DATABASE_URL", hide_env_values = true)]
     pub platform_database_url: String,
+}
+
+/// How to serve.
+#[derive(clap::Args, Clone)]
+pub struct Serve {
+    /// Where to listen.
+    #[arg(long, env = "AUDIT_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: std::net::SocketAddr,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment here would become the whole command's help")]
+    pub databases: Databases,
     /// Connections of the pool that serves tenants.
     #[arg(long, env = "AUDIT_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub pool_size: u32,
@@ -132,4 +121,75 @@ impl Serve {
         let worker_database_url = self.worker_database_url.clone().filter(|_| self.with_worker)?;
         Some(Work { worker_database_url, objects: self.objects.clone(), token_key: self.token_key.clone() })
     }
+}
+
+/// What to look at.
+#[derive(clap::Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment here would become the whole command's help")]
+    pub databases: Databases,
+    /// The database, as `audit_worker`, where something works the queue or seals.
+    #[arg(long, env = "AUDIT_WORKER_DATABASE_URL", hide_env_values = true)]
+    pub worker_database_url: Option<String>,
+    /// How to print what was found.
+    #[arg(long, env = "AUDIT_FORMAT", value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+/// What to do with tenants.
+#[derive(Subcommand)]
+pub enum Tenants {
+    /// List tenants with their sizes.
+    List {
+        /// The database, as `audit_platform`.
+        #[arg(long, env = "AUDIT_PLATFORM_DATABASE_URL", hide_env_values = true)]
+        platform_database_url: String,
+        /// How to print them.
+        #[arg(long, env = "AUDIT_FORMAT", value_enum, default_value_t = Format::Human)]
+        format: Format,
+    },
+    /// Move them to another storage model; their rows are compared one by one before they count as moved.
+    Move(Move),
+    /// Make a tenant.
+    Create {
+        /// The database, as `audit_platform`.
+        #[arg(long, env = "AUDIT_PLATFORM_DATABASE_URL", hide_env_values = true)]
+        platform_database_url: String,
+        /// Its short name.
+        #[arg(long, env = "AUDIT_TENANT_SLUG")]
+        slug: String,
+        /// Its name.
+        #[arg(long, env = "AUDIT_TENANT_NAME")]
+        name: String,
+        /// How to print it.
+        #[arg(long, env = "AUDIT_FORMAT", value_enum, default_value_t = Format::Human)]
+        format: Format,
+    },
+}
+
+/// How to move tenants.
+#[derive(clap::Args)]
+pub struct Move {
+    /// An administrator's URL: one that row security does not apply to, and that may make schemas and databases.
+    #[arg(long, env = "AUDIT_ADMIN_DATABASE_URL", hide_env_values = true)]
+    pub database_url: String,
+    /// All that are stored so: shared (when nothing else is said), schema or database.
+    #[arg(long, conflicts_with = "tenant")]
+    pub from: Option<String>,
+    /// One alone.
+    #[arg(long)]
+    pub tenant: Option<uuid::Uuid>,
+    /// The storage model to move to: shared, schema or database.
+    #[arg(long)]
+    pub to: String,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines to read.
+    Human,
+    /// JSON, for programs.
+    Json,
 }

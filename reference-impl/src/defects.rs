@@ -20,12 +20,14 @@ pub enum Defect {
     NoContext,
     /// A list within one month reads that month's partition by name.
     PartitionDirect,
-    /// Serving as the tables' owner is not refused.
+    /// Serving as a database role that stands above the wall is not refused.
     AsOwner,
+    /// Serving behind a wall with holes is not refused: row security, policies, views, functions.
+    ServeUnwalled,
 }
 
 /// The words of `AUDIT_DEFECTS`.
-pub const WORDS: [(&str, Defect); 9] = [
+pub const WORDS: [(&str, Defect); 10] = [
     ("tenant-from-query", Defect::TenantFromQuery),
     ("session-set-not-local", Defect::SessionSetNotLocal),
     ("idor-by-id", Defect::IdorById),
@@ -35,6 +37,7 @@ pub const WORDS: [(&str, Defect); 9] = [
     ("no-context", Defect::NoContext),
     ("partition-direct", Defect::PartitionDirect),
     ("as-owner", Defect::AsOwner),
+    ("serve-unwalled", Defect::ServeUnwalled),
 ];
 
 #[cfg(feature = "defects")]

@@ -45,7 +45,10 @@ pub enum Problem {
     /// More than the tenant or the principal may ask for: the seconds to wait.
     #[error("too many requests; wait {0} s")]
     TooMany(u64),
-    /// No connection in time.
+    /// The request did not arrive in time.
+    #[error("the request came too slowly")]
+    TooSlow,
+    /// No connection in time, or one that broke.
     #[error("busy; try again")]
     Busy,
     /// Our fault; the log knows more.
@@ -89,6 +92,7 @@ impl IntoResponses for Refusals {
             Problem::Unauthenticated,
             Problem::Forbidden,
             Problem::NotFound,
+            Problem::TooSlow,
             Problem::Conflict("it is there already".into()),
             Problem::TooLarge,
             Problem::UnsupportedMediaType("another media type"),
@@ -121,6 +125,7 @@ impl Problem {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -142,9 +147,20 @@ impl From<sqlx::Error> for Problem {
                 // The message may quote a row: only its kind is logged.
                 let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
                 tracing::error!(code, kind = kind(&error), "database error");
-                Self::Internal
+                if passes(&error) { Self::Busy } else { Self::Internal }
             }
         }
+    }
+}
+
+/// Whether the same request may well do later: the connection broke, or the server ends, begins, is full, or gave up.
+fn passes(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| {
+            ["57P01", "57P02", "57P03", "57014", "53300", "40001", "40P01"].contains(&&*code) || code.starts_with("08")
+        }),
+        _ => false,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::hot;
 use crate::problem::Problem;
 use crate::storage::Storage;
 use crate::store::AuditStore;
+use crate::telemetry::Trace;
 
 /// Longer than this no work holds a connection.
 const WORK_MAX: Duration = Duration::from_secs(15);
@@ -26,12 +27,18 @@ const WORK_MAX: Duration = Duration::from_secs(15);
 pub struct TenantScope {
     storage: Storage,
     tenant: Uuid,
+    trace: Option<Trace>,
 }
 
 impl TenantScope {
     /// The door of `tenant`, which must come from a verified credential.
     pub fn of(storage: Storage, tenant: Uuid) -> Self {
-        Self { storage, tenant }
+        Self { storage, tenant, trace: None }
+    }
+
+    /// As part of `trace`, which the database is told.
+    pub fn traced(self, trace: Option<Trace>) -> Self {
+        Self { trace, ..self }
     }
 
     /// Runs `work` with the tenant bound; commits when it succeeds, rolls back when it does not. Once begun it runs to
@@ -44,8 +51,10 @@ impl TenantScope {
         T: Send + 'static,
         W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>> + Send + 'static,
     {
-        let scope = self.clone();
-        tokio::spawn(scope.within(work).in_current_span()).await.unwrap_or(Err(Problem::Internal))
+        let span = tracing::info_span!("scope", otel.kind = "client", db.system.name = "postgresql");
+        let trace = Trace::of_span(&span).or_else(|| self.trace.clone());
+        let scope = self.clone().traced(trace);
+        tokio::spawn(scope.within(work).instrument(span)).await.unwrap_or(Err(Problem::Internal))
     }
 
     async fn within<T, W>(self, work: W) -> Result<T, Problem>
@@ -53,7 +62,8 @@ impl TenantScope {
         W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>>,
     {
         // Every early return drops what is open, and so closes it.
-        let mut store = AuditStore::bound(self.storage.open(self.tenant).await?, self.tenant);
+        let opened = self.storage.open(self.tenant, self.trace.as_ref()).await?;
+        let mut store = AuditStore::bound(opened, self.tenant);
         let worked = AssertUnwindSafe(tokio::time::timeout(WORK_MAX, work(&mut store))).catch_unwind().await;
         // Forgets counts on every way out, once the transaction has ended.
         let _changed = store.events_changed().then(|| hot::Changed::of(self.tenant));

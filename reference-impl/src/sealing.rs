@@ -2,7 +2,6 @@
 
 use anyhow::bail;
 use sqlx::Row;
-use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
 use crate::http::proofs::BATCH;
@@ -17,10 +16,9 @@ const TENANTS: i32 = 100;
 /// Seals what waits in every tenant; one that fails does not stop the others.
 ///
 /// # Errors
-/// No database, a database role that stands above the wall, or tenants that could not be sealed.
+/// No database, a wall with holes, or tenants that could not be sealed.
 pub async fn seal_all(url: &str) -> anyhow::Result<()> {
-    let pool = serve::pool(PgPoolOptions::new().max_connections(2), url, "AUDIT_WORKER_DATABASE_URL").await?;
-    serve::refuse_bypass(&pool, "AUDIT_WORKER_DATABASE_URL", "audit_worker").await?;
+    let pool = serve::worker_pool(2, url).await?;
     let (mut after, mut sealed_total, mut failed) = (None::<Uuid>, 0, 0);
     let storage = Storage::new(pool.clone());
     loop {

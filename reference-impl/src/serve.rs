@@ -1,4 +1,4 @@
-//! Runs a command: migrates, or serves until asked to end.
+//! Runs a command: migrates, looks for holes, operates tenants, or serves until asked to end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,19 +7,23 @@ use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use graphile_worker::WorkerUtils;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::{Cli, Command, Move, Serve, Tenants, Work};
+use crate::config::{Cli, Command, Databases, Doctor, Format, Move, Serve, Tenants, Work};
 use crate::cursor::Sealer;
-use crate::defects::{self, Defect};
+use crate::defects;
 use crate::demo;
+use crate::doctor::{self, Connected};
 use crate::http::stream::Streams;
 use crate::http::{self, App};
 use crate::limits::Limits;
 use crate::objects::Objects;
+use crate::platform;
+use crate::problem::Problem;
 use crate::sealing;
 use crate::storage::{self, Storage};
+use crate::telemetry;
 use crate::token::{Signer, derived};
 use crate::worker::{self, Workshop};
 
@@ -29,6 +33,12 @@ const GRACE: Duration = Duration::from_secs(25);
 const WORKER_POOL: u32 = 5;
 /// How long a database may take to answer at start-up.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// Tenants that are asked for at a time.
+const TENANTS_MAX: i32 = 500;
+/// The variable that holds the URL of those who operate.
+const WORKER_URL: &str = "AUDIT_WORKER_DATABASE_URL";
+const PLATFORM_URL: &str = "AUDIT_PLATFORM_DATABASE_URL";
 
 /// Something outside, a database or a port, cannot be had; a configuration that says nonsense is another matter.
 #[derive(Debug, thiserror::Error)]
@@ -52,26 +62,26 @@ pub fn main() -> std::process::ExitCode {
 /// # Errors
 /// Configuration that cannot work, no database, a port that is taken.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,sqlx=off".into());
-    // The queue's library logs what jobs hold, and a job holds a tenant.
-    let filter = filter.add_directive("graphile_worker=off".parse()?);
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let traces = telemetry::begin(&cli.log, cli.otlp_endpoint.as_deref())?;
     // The default hook prints what the panic says, which may quote a row.
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string);
         tracing::error!(at, "panic");
     }));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match cli.command {
             Command::Migrate { database_url } => migrate(&database_url).await,
-            Command::Tenants { command: Tenants::Move(how) } => move_tenants(how).await,
             Command::Seal { database_url } => sealing::seal_all(&database_url).await,
             Command::Demo { database_url } => demo::fill(&database_url).await.map(|told| print!("{told}")),
             Command::Serve(serve) => serve_until_asked(serve).await,
             Command::Worker(work) => work_until_asked(&work).await,
+            Command::Doctor(asked) => examine(&asked).await,
+            Command::Tenants(asked) => tenants(asked).await,
         }
-    })
+    });
+    telemetry::end(traces);
+    ended
 }
 
 /// Brings every place up to date, partitions included.
@@ -157,8 +167,7 @@ fn bounded(size: u32) -> PgPoolOptions {
 /// As [`app`].
 pub async fn workshop(work: &Work) -> anyhow::Result<Workshop> {
     let key = key(&work.token_key)?;
-    let pool = pool(bounded(WORKER_POOL), &work.worker_database_url, "AUDIT_WORKER_DATABASE_URL").await?;
-    refuse_bypass(&pool, "AUDIT_WORKER_DATABASE_URL", "audit_worker").await?;
+    let pool = worker_pool(WORKER_POOL, &work.worker_database_url).await?;
     let objects = Objects::open(work.objects.as_deref(), &derived(&key, "objects"))?;
     Ok(Workshop { storage: Storage::new(pool), objects, log_key: derived(&key, "log") })
 }
@@ -169,13 +178,13 @@ pub async fn workshop(work: &Work) -> anyhow::Result<Workshop> {
 /// A key that is no key, no database, or a database role that must not serve.
 pub async fn app(serve: &Serve) -> anyhow::Result<App> {
     let key = key(&serve.token_key)?;
-    let tenants = pool(bounded(serve.pool_size), &serve.database_url, "AUDIT_DATABASE_URL").await?;
-    refuse_bypass(&tenants, "AUDIT_DATABASE_URL", "audit_app").await?;
+    let pools = Pools::open(&serve.databases, serve.pool_size).await?;
+    refuse_holes(&pools.connected()).await?;
     let hashing = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(App {
-        storage: Storage::new(tenants),
-        login: pool(bounded(4), &serve.login_database_url, "AUDIT_LOGIN_DATABASE_URL").await?,
-        platform: pool(bounded(2), &serve.platform_database_url, "AUDIT_PLATFORM_DATABASE_URL").await?,
+        storage: Storage::new(pools.tenants),
+        login: pools.login,
+        platform: pools.platform,
         signer: Signer::new(&derived(&key, "access tokens")),
         choices: Signer::new(&derived(&key, "choices of a tenant")),
         plain_http: serve.plain_http,
@@ -189,27 +198,119 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
     })
 }
 
-/// Refuses to serve as a database role that stands above the wall.
-pub(crate) async fn refuse_bypass(pool: &PgPool, variable: &str, meant: &str) -> anyhow::Result<()> {
-    let row = sqlx::query(
-        "SELECT current_user::text AS name, to_regclass('shared.events') IS NOT NULL AS migrated, r.rolsuper OR r.rolbypassrls AS bypasses, \
-                EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND pg_has_role(c.relowner, 'USAGE')) AS owns \
-           FROM pg_roles r WHERE r.rolname = current_user",
-    )
-    .fetch_one(pool)
-    .await
-    .context("the database does not tell which role serves")?;
-    if !row.get::<bool, _>("migrated") {
-        bail!("the database of {variable} has no schema yet: run `audit-api migrate`");
+/// The pools of every database role that serves.
+struct Pools {
+    tenants: PgPool,
+    login: PgPool,
+    platform: PgPool,
+}
+
+impl Pools {
+    async fn open(databases: &Databases, size: u32) -> anyhow::Result<Self> {
+        Ok(Self {
+            tenants: pool(bounded(size), &databases.database_url, "AUDIT_DATABASE_URL").await?,
+            login: pool(bounded(4), &databases.login_database_url, "AUDIT_LOGIN_DATABASE_URL").await?,
+            platform: pool(bounded(2), &databases.platform_database_url, PLATFORM_URL).await?,
+        })
     }
-    let name: String = row.get("name");
-    if row.get("bypasses") {
-        bail!("database role {name} bypasses row security: serve as {meant}");
+
+    fn connected(&self) -> Vec<Connected<'_>> {
+        let of = |variable, expected, pool| Connected { variable, expected, pool };
+        vec![
+            of("AUDIT_DATABASE_URL", "audit_app", &self.tenants),
+            of("AUDIT_LOGIN_DATABASE_URL", "audit_login", &self.login),
+            of(PLATFORM_URL, "audit_platform", &self.platform),
+        ]
     }
-    if row.get("owns") && !defects::on(Defect::AsOwner) {
-        bail!("database role {name} owns tables behind row security: serve as {meant}");
+}
+
+/// A worker's pool, behind a wall without holes.
+pub(crate) async fn worker_pool(size: u32, url: &str) -> anyhow::Result<PgPool> {
+    let pool = pool(bounded(size), url, WORKER_URL).await?;
+    refuse_holes(&[works(&pool)]).await?;
+    Ok(pool)
+}
+
+fn works(pool: &PgPool) -> Connected<'_> {
+    Connected { variable: WORKER_URL, expected: "audit_worker", pool }
+}
+
+/// Refuses to begin behind a wall with holes.
+async fn refuse_holes(connected: &[Connected<'_>]) -> anyhow::Result<()> {
+    let findings = doctor::examine(connected).await?;
+    let Some(first) = findings.first() else { return Ok(()) };
+    let more = match findings.len() - 1 {
+        0 => String::new(),
+        more => format!(" ({more} more: run `audit-api doctor`)"),
+    };
+    bail!("{first}{more}")
+}
+
+/// Prints every hole; an error when there is one.
+async fn examine(asked: &Doctor) -> anyhow::Result<()> {
+    let pools = Pools::open(&asked.databases, 1).await?;
+    let worker = match &asked.worker_database_url {
+        Some(url) => Some(pool(bounded(1), url, WORKER_URL).await?),
+        None => None,
+    };
+    let mut connected = pools.connected();
+    connected.extend(worker.as_ref().map(works));
+    let findings = doctor::examine(&connected).await?;
+    match asked.format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "findings": findings }))?),
+        Format::Human if findings.is_empty() => println!("the wall is whole"),
+        Format::Human => findings.iter().for_each(|finding| println!("{finding}")),
+    }
+    ensure!(findings.is_empty(), "the wall has holes: {} found", findings.len());
+    Ok(())
+}
+
+/// Operates tenants.
+async fn tenants(asked: Tenants) -> anyhow::Result<()> {
+    let open = async |url: String| pool(PgPoolOptions::new().max_connections(1), &url, PLATFORM_URL).await;
+    match asked {
+        Tenants::Create { platform_database_url, slug, name, format } => {
+            let pool = open(platform_database_url).await?;
+            let made = platform::create_tenant(&pool, slug, name).await.map_err(told)?;
+            match format {
+                Format::Json => println!("{}", serde_json::to_string(&made)?),
+                Format::Human => println!("{} {}", made.id, made.slug),
+            }
+        }
+        Tenants::Move(how) => move_tenants(how).await?,
+        Tenants::List { platform_database_url, format } => {
+            let pool = open(platform_database_url).await?;
+            let mut after = None;
+            loop {
+                let page = platform::usage(&pool, after, TENANTS_MAX).await.map_err(told)?;
+                for usage in &page {
+                    match format {
+                        Format::Json => println!("{}", serde_json::to_string(usage)?),
+                        Format::Human => {
+                            println!(
+                                "{} {} events={} bytes={} storage={}",
+                                usage.tenant_id, usage.slug, usage.events, usage.bytes, usage.storage
+                            );
+                        }
+                    }
+                }
+                let Some(last) = page.last() else { return Ok(()) };
+                after = Some(last.tenant_id);
+            }
+        }
     }
     Ok(())
+}
+
+/// What a command that operates fails with.
+fn told(problem: Problem) -> anyhow::Error {
+    match problem {
+        Problem::Internal => {
+            anyhow::anyhow!("the database refuses; is {PLATFORM_URL} audit_platform's, and `audit-api migrate` run?")
+        }
+        Problem::Busy => Unreachable(format!("no database for {PLATFORM_URL}")).into(),
+        problem => problem.into(),
+    }
 }
 
 async fn serve_until_asked(serve: Serve) -> anyhow::Result<()> {

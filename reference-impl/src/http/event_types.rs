@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::Path;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::events::NewEvent;
-use super::extract::{Body, text};
+use super::extract::{Body, Names, text};
 use crate::caller::{Allowed, Manages, ReadsTypes};
 use crate::problem::{Problem, Refusals};
 use crate::store::AuditStore;
@@ -47,7 +46,7 @@ pub struct PutEventType {
         Refusals))]
 pub async fn get_event_type(
     Allowed(caller, _): Allowed<ReadsTypes>,
-    Path(name): Path<String>,
+    Names([name]): Names<1>,
 ) -> Result<Json<EventType>, Problem> {
     text("name", &name, 200).map_err(|_| Problem::NotFound)?;
     caller.run(move |store| Box::pin(async move { store.event_type(&name).await })).await.map(Json)
@@ -60,7 +59,7 @@ pub async fn get_event_type(
         Refusals))]
 pub async fn put_event_type(
     Allowed(caller, _): Allowed<Manages>,
-    Path(name): Path<String>,
+    Names([name]): Names<1>,
     Body(put): Body<PutEventType>,
 ) -> Result<Json<EventType>, Problem> {
     text("name", &name, 200)?;

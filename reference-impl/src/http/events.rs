@@ -1,19 +1,20 @@
 //! Events: write one, write many, list, read, search.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::App;
 use super::event_types::misfits;
-use super::extract::{Body, Ids, Params, Raw, text};
+use super::extract::{Body, Ids, Names, Object, Params, Raw, object, text};
 use super::page::{List, Page};
 use crate::caller::{Allowed, Caller, ReadsEvents, SearchesEvents, WritesEvents};
 use crate::cursor::Position;
@@ -23,6 +24,8 @@ use crate::store::events::Filter;
 
 /// Lines of a bulk at most.
 const LINES_MAX: usize = 1_000;
+/// Bytes of `If-None-Match` at most.
+const TAGS_MAX: usize = 200;
 
 /// Who did it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -30,8 +33,8 @@ const LINES_MAX: usize = 1_000;
 pub struct Actor {
     /// Its id.
     pub id: Uuid,
-    /// Its address.
-    #[schema(format = "email", max_length = 320)]
+    /// Its address, as the sender knows it.
+    #[schema(max_length = 320)]
     pub email: String,
     /// Its name.
     #[schema(max_length = 200)]
@@ -89,18 +92,20 @@ pub struct NewEvent {
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub occurred_at: Option<OffsetDateTime>,
     /// Who did it.
+    #[serde(deserialize_with = "object")]
     pub actor: Actor,
     /// What was done.
     #[schema(max_length = 200)]
     pub action: String,
     /// To what.
+    #[serde(deserialize_with = "object")]
     pub target: Target,
     /// How it ended.
     #[serde(default)]
     pub outcome: Outcome,
     /// From where.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = "ip")]
+    #[schema(schema_with = address)]
     pub source_ip: Option<std::net::IpAddr>,
     /// With what.
     #[serde(default)]
@@ -136,7 +141,7 @@ pub struct Event {
     /// How it ended.
     pub outcome: Outcome,
     /// From where.
-    #[schema(value_type = Option<String>, format = "ip")]
+    #[schema(schema_with = address)]
     pub source_ip: Option<std::net::IpAddr>,
     /// With what.
     pub user_agent: Option<String>,
@@ -145,6 +150,15 @@ pub struct Event {
     /// What else is known.
     #[schema(value_type = Object)]
     pub details: serde_json::Map<String, serde_json::Value>,
+}
+
+/// An IP address of either kind, or null.
+fn address() -> Schema {
+    let one = |format: &str| {
+        ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom(format.into()))).build()
+    };
+    let null = ObjectBuilder::new().schema_type(Type::Null).build();
+    AnyOfBuilder::new().item(one("ipv4")).item(one("ipv6")).item(null).build().into()
 }
 
 impl NewEvent {
@@ -359,8 +373,8 @@ pub async fn create_events_bulk(
         if events.len() + errors.len() >= LINES_MAX {
             return Err(Problem::Unprocessable(format!("a bulk has {LINES_MAX} lines at most")));
         }
-        let parsed = serde_json::from_str::<NewEvent>(line).map_err(|e| e.to_string());
-        match parsed.and_then(|event| event.check().map(|()| event).map_err(|e| e.to_string())) {
+        let parsed = serde_json::from_str::<Object<NewEvent>>(line).map_err(|e| e.to_string());
+        match parsed.and_then(|Object(event)| event.check().map(|()| event).map_err(|e| e.to_string())) {
             Ok(event) => events.push((index + 1, event)),
             Err(detail) => errors.push(LineError { line: index + 1, detail }),
         }
@@ -437,7 +451,7 @@ pub(super) async fn listed(
 pub async fn list_target_events(
     State(app): State<App>,
     Allowed(caller, _): Allowed<ReadsEvents>,
-    Path((kind, id)): Path<(String, String)>,
+    Names([kind, id]): Names<2>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<Event>>, Problem> {
     text("type", &kind, 100).and_then(|()| text("id", &id, 200)).map_err(|_| Problem::NotFound)?;
@@ -486,6 +500,9 @@ pub async fn get_event(
     // Events never change, and the tag is made only of what the caller was let see.
     let digest = Sha256::digest(serde_json::to_vec(&event).map_err(|_| Problem::Internal)?);
     let tag = format!("\"{}\"", hex::encode(&digest[..12]));
+    if headers.get_all(header::IF_NONE_MATCH).iter().any(|value| value.len() > TAGS_MAX) {
+        return Err(Problem::BadRequest(format!("If-None-Match must have {TAGS_MAX} characters at most")));
+    }
     let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, &tag));
     let tag = HeaderValue::from_str(&tag).map_err(|_| Problem::Internal)?;
     let private = HeaderValue::from_static("private, no-cache");

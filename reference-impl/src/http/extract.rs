@@ -1,13 +1,21 @@
 //! Extractors whose rejections are problems.
 
+use std::marker::PhantomData;
+use std::time::Duration;
+
 use axum::extract::rejection::{BytesRejection, FormRejection, JsonRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
 use crate::problem::Problem;
+
+/// Longer than this no body is waited for.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A JSON body.
 pub struct Body<T>(pub T);
@@ -16,8 +24,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match axum::Json::<T>::from_request(request, state).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
+        match in_time(axum::Json::<Object<T>>::from_request(request, state)).await? {
+            Ok(axum::Json(Object(value))) => Ok(Self(value)),
             Err(JsonRejection::JsonDataError(e)) => Err(Problem::Unprocessable(said(&e))),
             Err(JsonRejection::JsonSyntaxError(e)) => Err(Problem::BadRequest(said(&e))),
             Err(JsonRejection::MissingJsonContentType(_)) => Err(Problem::UnsupportedMediaType("application/json")),
@@ -45,6 +53,39 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Fields<T> {
     }
 }
 
+/// What only an object may become: serde would also take a list of the fields' values for one.
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Read<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Read(PhantomData))
+    }
+}
+
+/// Reads a field that must be an object.
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|Object(value)| value)
+}
+
+/// Reads a field that must be an object or null.
+pub fn maybe_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::<Object<T>>::deserialize(deserializer).map(|value| value.map(|Object(value)| value))
+}
+
 /// A body as it came.
 pub struct Raw(pub Bytes);
 
@@ -52,8 +93,12 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        Bytes::from_request(request, state).await.map(Self).map_err(|e| broken(&e))
+        in_time(Bytes::from_request(request, state)).await?.map(Self).map_err(|e| broken(&e))
     }
+}
+
+async fn in_time<T>(read: impl Future<Output = T>) -> Result<T, Problem> {
+    tokio::time::timeout(BODY_TIME_MAX, read).await.map_err(|_| Problem::TooSlow)
 }
 
 fn broken(rejection: &BytesRejection) -> Problem {
@@ -97,6 +142,18 @@ impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Ids<N> {
             Path::<Vec<String>>::from_request_parts(parts, state).await.map_err(|_| Problem::NotFound)?;
         let ids: Option<Vec<Uuid>> = values.iter().map(|v| Uuid::try_parse(v).ok()).collect();
         ids.and_then(|ids| ids.try_into().ok()).map(Self).ok_or(Problem::NotFound)
+    }
+}
+
+/// Names in the path; what is no text names nothing.
+pub struct Names<const N: usize>(pub [String; N]);
+
+impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Names<N> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(names) = Path::<Vec<String>>::from_request_parts(parts, state).await.map_err(|_| Problem::NotFound)?;
+        names.try_into().map(Self).map_err(|_| Problem::NotFound)
     }
 }
 

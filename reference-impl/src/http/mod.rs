@@ -7,7 +7,7 @@ mod download;
 pub mod event_types;
 pub mod events;
 pub mod exports;
-mod extract;
+pub(crate) mod extract;
 pub(crate) mod log;
 pub mod members;
 mod open;

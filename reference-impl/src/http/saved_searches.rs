@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::App;
-use super::extract::{Body, Ids, Params, text};
+use super::extract::{Body, Ids, Params, maybe_object, object, text};
 use super::page::{List, Page};
 use crate::caller::{Allowed, Caller, Role, Searches};
 use crate::cursor::Position;
@@ -79,6 +79,7 @@ pub struct NewSavedSearch {
     #[schema(max_length = 200)]
     pub name: String,
     /// What it looks for.
+    #[serde(deserialize_with = "object")]
     pub query: SavedQuery,
 }
 
@@ -91,7 +92,7 @@ pub struct SavedSearchChange {
     #[schema(max_length = 200)]
     pub name: Option<String>,
     /// What it looks for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "maybe_object")]
     pub query: Option<SavedQuery>,
 }
 

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::App;
-use super::extract::{Body, Ids, Params, text};
+use super::extract::{Body, Ids, Params, maybe_object, text};
 use super::page::{List, Page};
 use crate::caller::{Allowed, Manages};
 use crate::cursor::Position;
@@ -65,7 +65,7 @@ pub struct NewViewerToken {
     #[serde(default)]
     pub actor_id: Option<Uuid>,
     /// Or: of which target.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "maybe_object")]
     pub target: Option<Narrowing>,
     /// How long it lives, seconds; 30 days when absent, and at most.
     #[serde(default)]

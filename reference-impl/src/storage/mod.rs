@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::defects::{Defect, on};
 use crate::held::Held;
 use crate::problem::Problem;
+use crate::telemetry::Trace;
 
 /// Longer than this no transaction takes to begin or to end.
 const EDGE_MAX: Duration = Duration::from_secs(5);
@@ -61,14 +62,14 @@ impl Storage {
     }
 
     /// Begins, with the tenant bound to the transaction and its tables in sight. Whatever is dropped half-way is closed.
-    pub(crate) async fn open(&self, tenant: Uuid) -> Result<Opened, Problem> {
+    pub(crate) async fn open(&self, tenant: Uuid, trace: Option<&Trace>) -> Result<Opened, Problem> {
         let mut directory = Held::of(self.directory.acquire().await?);
-        if begin(&mut directory, tenant).await?.as_deref() != Some("database") {
+        if begin(&mut directory, tenant, trace).await?.as_deref() != Some("database") {
             return Ok(Opened { directory, own: None });
         }
         let mut own = Held::of(self.database(tenant).acquire().await?);
         // The row that says where its tables are is in both places.
-        begin(&mut own, tenant).await?.ok_or(Problem::Internal)?;
+        begin(&mut own, tenant, trace).await?.ok_or(Problem::Internal)?;
         Ok(Opened { directory, own: Some(own) })
     }
 
@@ -95,13 +96,15 @@ impl Opened {
 }
 
 /// Begins on one connection; the tenant's storage model, if the tenant is there.
-async fn begin(held: &mut Held, tenant: Uuid) -> Result<Option<String>, Problem> {
-    let row = edge(held, binding(tenant)).await?;
+async fn begin(held: &mut Held, tenant: Uuid, trace: Option<&Trace>) -> Result<Option<String>, Problem> {
+    let row = edge(held, binding(tenant, trace)).await?;
     Ok(row.and_then(|row| row.try_get::<String, _>("storage").ok()))
 }
 
-/// Begins, binds the tenant to the transaction, and finds its tables.
-fn binding(tenant: Uuid) -> String {
+/// Begins, binds the tenant to the transaction, and finds its tables. The trace goes here and on no other statement: a
+/// comment that is new each time would make each of them a new one to prepare. At the end, so that `pg_stat_statements`
+/// takes it for one.
+fn binding(tenant: Uuid, trace: Option<&Trace>) -> String {
     let bind = if on(Defect::NoContext) {
         String::new()
     } else if on(Defect::SessionSetNotLocal) {
@@ -112,9 +115,10 @@ fn binding(tenant: Uuid) -> String {
     } else {
         format!("SELECT set_config('app.tenant_id', '{tenant}', true);")
     };
+    let comment = trace.map_or_else(String::new, |trace| format!(" /*traceparent='{trace}'*/"));
     format!(
         "BEGIN; {bind} SELECT pg_advisory_xact_lock_shared({}); \
-         SELECT set_config('search_path', home, true), storage FROM tenants WHERE id = '{tenant}'",
+         SELECT set_config('search_path', home, true), storage FROM tenants WHERE id = '{tenant}'{comment}",
         lock_of(tenant)
     )
 }
@@ -126,7 +130,7 @@ fn lock_of(tenant: Uuid) -> String {
 
 /// Runs statements that begin or end the transaction, in one round trip; the last row.
 async fn edge(held: &mut Held, statement: String) -> Result<Option<sqlx::postgres::PgRow>, Problem> {
-    // Safe: these statements hold no text from outside but a UUID's digits and hyphens.
+    // Safe: these statements hold no text from outside but the digits of ids.
     let running = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(held.connection());
     Ok(tokio::time::timeout(EDGE_MAX, running).await.map_err(|_| Problem::Busy)??.pop())
 }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::program::{Program, command, free_port, get};
+use crate::program::{Program, command, exchange, free_port, get};
 use crate::world::World;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_audit-api-defects");
@@ -24,8 +24,10 @@ async fn leaks(defects: &str, sql: &str, path: &str) -> anyhow::Result<bool> {
     if !sql.is_empty() {
         world.database.sql(sql).await?;
     }
+    // It would not serve behind such a wall unasked.
+    let defects = if sql.is_empty() { defects.to_string() } else { format!("{defects},serve-unwalled") };
     let port = free_port()?;
-    let mut command = command(PROGRAM, "serve", &world.database, port);
+    let mut command = command(PROGRAM, &world.database, port);
     command.env("AUDIT_DEFECTS", defects).env("AUDIT_POOL_SIZE", "1");
     let _program = Program::start(command, port).await?;
     // The one connection has served the other tenant before.
@@ -76,7 +78,7 @@ async fn a_context_left_on_the_session_shows_the_next_tenant_the_last_ones_rows(
     let world = World::new().await?;
     world.event(&world.b, "member", "theirs").await;
     let port = free_port()?;
-    let mut command = command(PROGRAM, "serve", &world.database, port);
+    let mut command = command(PROGRAM, &world.database, port);
     command.env("AUDIT_DEFECTS", "session-set-not-local,no-store-predicate").env("AUDIT_POOL_SIZE", "1");
     let _program = Program::start(command, port).await?;
     // Both are narrowed to an actor: the same one, so that only the wall stands between them.
@@ -94,12 +96,139 @@ async fn a_defect_that_is_not_known_is_refused_and_serving_as_owner_must_be_aske
         [("nonsense", None, false), ("", Some(&owner), false), ("as-owner", Some(&owner), true)]
     {
         let port = free_port()?;
-        let mut command = command(PROGRAM, "serve", &world.database, port);
+        let mut command = command(PROGRAM, &world.database, port);
         command.env("AUDIT_DEFECTS", defects);
         if let Some(url) = url {
             command.env("AUDIT_DATABASE_URL", url);
         }
         assert_eq!(Program::start(command, port).await.is_ok(), starts, "{defects}");
     }
+    Ok(())
+}
+
+/// What a forged tenant gets a caller: whether it read the other tenant's event, and whether it wrote into its log.
+#[derive(Debug, PartialEq, Eq)]
+struct Forged {
+    read: bool,
+    written: bool,
+}
+
+/// Names the second tenant in every place but the credential, as an owner's session and as a key of the first.
+async fn forged(defects: &str, sql: &str) -> anyhow::Result<Forged> {
+    let world = World::new().await?;
+    let foreign = world.event(&world.b, "member", "theirs").await;
+    world.database.sql(sql).await?;
+    let port = free_port()?;
+    let mut command = command(PROGRAM, &world.database, port);
+    command.env("AUDIT_DEFECTS", defects).env("AUDIT_POOL_SIZE", "1");
+    let _program = Program::start(command, port).await?;
+    let owner = world.token(&world.a, "owner").await;
+    let b = world.b.id;
+    let send = async |method: &str, path: &str, token: &str, body: &str| {
+        exchange(
+            port,
+            format!(
+                "{method} {path} HTTP/1.1\r\nHost: globex.example\r\nAuthorization: Bearer {token}\r\nX-Tenant-Id: {b}\r\n\
+                 Tenant-Id: {b}\r\nX-Forwarded-Host: globex.example\r\nCookie: tenant_id={b}\r\nContent-Type: application/json\r\n\
+                 Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            ),
+        )
+        .await
+    };
+    let mut read = false;
+    for path in [
+        format!("/v1/events?tenant_id={b}"),
+        format!("/v1/events/search?q=theirs&tenant_id={b}"),
+        format!("/v1/events/{foreign}?tenant_id={b}"),
+        format!("/v1/actors/{}/events?tenant_id={b}", world.b.people["member"]),
+        format!("/v1/targets/document/theirs/events?tenant_id={b}"),
+    ] {
+        read |= send("GET", &path, &owner, "").await?.1.contains("theirs");
+    }
+    let event = crate::world::event(world.a.people["member"], "planted").to_string();
+    for token in [&owner, &world.a.api_key] {
+        // Refused or written for the caller's own tenant: the database tells.
+        send("POST", &format!("/v1/events?tenant_id={b}"), token, &event).await?;
+    }
+    let mut admin = world.database.connect("postgres").await?;
+    let planted = sqlx::query_scalar("SELECT count(*) FROM events WHERE tenant_id = $1 AND target_id = 'planted'");
+    let planted: i64 = planted.bind(b).fetch_one(&mut admin).await?;
+    Ok(Forged { read, written: planted > 0 })
+}
+
+/// The service's part of each layer's removal, and the database's.
+const NO_STORE: &str = "no-store-predicate";
+const NO_BINDING: &str = "no-context";
+const FORGEABLE: &str = "tenant-from-query";
+
+#[tokio::test]
+async fn with_two_layers_gone_the_third_still_stops_a_forged_tenant_and_with_three_gone_nothing_does()
+-> anyhow::Result<()> {
+    let table = [
+        (
+            "the database alone",
+            format!("{FORGEABLE},{NO_BINDING},{NO_STORE}"),
+            "",
+            Forged { read: false, written: false },
+        ),
+        (
+            "the store alone",
+            format!("{NO_BINDING},serve-unwalled"),
+            NO_ROW_SECURITY,
+            Forged { read: false, written: false },
+        ),
+        // What is bound is compared by nobody here, so it cannot narrow what is read: it keeps what is written.
+        (
+            "the context alone",
+            format!("{NO_STORE},serve-unwalled"),
+            NO_ROW_SECURITY,
+            Forged { read: true, written: false },
+        ),
+        (
+            "none",
+            format!("{FORGEABLE},{NO_BINDING},{NO_STORE},serve-unwalled"),
+            NO_ROW_SECURITY,
+            Forged { read: true, written: true },
+        ),
+    ];
+    for (left, defects, sql, expected) in table {
+        assert_eq!(forged(&defects, sql).await?, expected, "{left} is left");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_context_alone_takes_no_forged_credential_and_no_cursor_of_another_tenant() -> anyhow::Result<()> {
+    use base64::Engine;
+    let encoding = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let world = World::new().await?;
+    for index in 0..2 {
+        world.event(&world.b, "member", &format!("d{index}")).await;
+    }
+    world.database.sql(NO_ROW_SECURITY).await?;
+    let (ours, theirs) = (world.token(&world.a, "owner").await, world.token(&world.b, "owner").await);
+    let page: Value = world.get(&theirs, "/v1/events?limit=1").await.expect(200).json();
+    let cursor = page["next_cursor"].as_str().expect("it goes on");
+    let parts: Vec<&str> = ours.split('.').collect();
+    let mut claims: Value = serde_json::from_slice(&encoding.decode(parts[1])?)?;
+    claims["tenant"] = serde_json::json!(world.b.id);
+    let claims = encoding.encode(claims.to_string());
+    let unsigned = encoding.encode(r#"{"alg":"none","typ":"JWT"}"#);
+    let other = theirs.split('.').nth(1).expect("claims");
+    let port = free_port()?;
+    let mut command = command(PROGRAM, &world.database, port);
+    command.env("AUDIT_DEFECTS", format!("{NO_STORE},serve-unwalled"));
+    let _program = Program::start(command, port).await?;
+    for token in [
+        format!("{}.{claims}.{}", parts[0], parts[2]),
+        format!("{}.{other}.{}", parts[0], parts[2]),
+        format!("{unsigned}.{claims}."),
+        format!("{unsigned}.{claims}.{}", parts[2]),
+    ] {
+        assert_eq!(get(port, "/v1/events", &token).await?.0, 401, "{token}");
+    }
+    assert_eq!(get(port, "/v1/events", &ours).await?.0, 200, "the true one is taken");
+    assert_eq!(get(port, &format!("/v1/events?limit=1&cursor={cursor}"), &ours).await?.0, 400);
     Ok(())
 }

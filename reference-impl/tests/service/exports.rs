@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -282,11 +283,13 @@ async fn an_export_whose_worker_was_killed_is_taken_up_again_and_complete_once()
             world.a.id, world.b.id
         ))
         .await?;
-    let id = world.post(&owner, "/v1/exports", json!({"format": "ndjson"})).await.expect(201).id();
-    // The first worker gets as far as its first page, and no further.
+    // The first worker, once it has seen that the wall is whole, gets as far as its first page, and no further.
+    let mut first = program(&world)?;
+    let mut log = BufReader::new(first.stderr.take().expect("piped")).lines();
+    while !log.next_line().await?.expect("it works").contains("working") {}
     let mut lock = world.database.connect("postgres").await?;
     lock.execute("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await?;
-    let mut first = program(&world)?;
+    let id = world.post(&owner, "/v1/exports", json!({"format": "ndjson"})).await.expect(201).id();
     let state = format!("/v1/exports/{id}");
     until("the export under way", async || {
         Ok((world.get(&owner, &state).await.expect(200).json()["state"] == "running").then_some(()))

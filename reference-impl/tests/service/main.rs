@@ -7,8 +7,10 @@ mod cursors;
 mod database;
 #[cfg(feature = "defects")]
 mod defects;
+mod doctor;
 mod document;
 mod exports;
+mod hostile;
 mod layers;
 mod limits;
 mod page;
@@ -16,12 +18,15 @@ mod process;
 mod program;
 mod proofs;
 mod refusals;
+mod restart;
 mod roles;
+mod schemathesis;
 mod search;
 mod storage;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 mod tenant_objects;
+mod traces;
 mod world;
 mod writes;

@@ -15,7 +15,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_audit-api");
 async fn a_request_under_way_is_finished_before_the_end_and_no_new_one_is_taken() -> anyhow::Result<()> {
     let world = World::new().await?;
     let port = free_port()?;
-    let program = Program::start(command(PROGRAM, "serve", &world.database, port), port).await?;
+    let program = Program::start(command(PROGRAM, &world.database, port), port).await?;
     let request = post_text("/v1/events", &world.a.api_key, &event(world.a.people["member"], "d").to_string());
     let (first, rest) = request.split_at(request.len() - 20);
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -43,7 +43,7 @@ async fn a_request_under_way_is_finished_before_the_end_and_no_new_one_is_taken(
 async fn the_log_is_json_with_request_ids_and_names_no_tenant_secret_or_content() -> anyhow::Result<()> {
     let world = World::new().await?;
     let port = free_port()?;
-    let program = Program::start(command(PROGRAM, "serve", &world.database, port), port).await?;
+    let program = Program::start(command(PROGRAM, &world.database, port), port).await?;
     let body = event(world.a.people["member"], "secret-target").to_string();
     crate::program::post(port, "/v1/events", &world.a.api_key, &body).await?;
     get(port, "/v1/events?action=secret-filter", &world.a.viewer_token).await?;
@@ -97,8 +97,9 @@ async fn what_cannot_serve_says_why_in_one_line_and_ends_with_its_code() -> anyh
         if variable == "AUDIT_DEFECTS" && cfg!(feature = "defects") {
             continue;
         }
-        let mut command = command(PROGRAM, "serve", &database, free_port()?);
-        let output = tokio::time::timeout(Duration::from_secs(20), command.env(variable, value).output()).await??;
+        let mut command = command(PROGRAM, &database, free_port()?);
+        let output =
+            tokio::time::timeout(Duration::from_secs(20), command.arg("serve").env(variable, value).output()).await??;
         let told = String::from_utf8(output.stderr)?;
         assert_eq!(output.status.code(), Some(code), "{variable}={value}: {told}");
         assert!(told.contains(says), "{variable}={value}: {told}");

@@ -13,11 +13,10 @@ use tokio::process::{Child, Command};
 use crate::support::Database;
 use crate::world::TOKEN_KEY;
 
-/// The program, told to do `what`, its environment set for `database`.
-pub fn command(program: &str, what: &str, database: &Database, port: u16) -> Command {
+/// The program, its environment set for `database`; what to do is still to be said.
+pub fn command(program: &str, database: &Database, port: u16) -> Command {
     let mut command = Command::new(program);
     command
-        .arg(what)
         .env_clear()
         .env("AUDIT_LISTEN", format!("127.0.0.1:{port}"))
         .env("AUDIT_POOL_SIZE", "2")
@@ -42,9 +41,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it, and waits until it answers.
+    /// Starts it to serve, and waits until it answers.
     pub async fn start(mut command: Command, port: u16) -> anyhow::Result<Self> {
-        let mut child = command.spawn()?;
+        let mut child = command.arg("serve").spawn()?;
         for _ in 0..300 {
             if let Some(status) = child.try_wait()? {
                 let told = child.wait_with_output().await?;
@@ -95,7 +94,8 @@ pub fn post_text(path: &str, token: &str, body: &str) -> String {
     )
 }
 
-async fn exchange(port: u16, request: String) -> anyhow::Result<(u16, String)> {
+/// A request as it is, on a connection of its own: status and body.
+pub async fn exchange(port: u16, request: String) -> anyhow::Result<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(request.as_bytes()).await?;
     answer(&mut stream).await

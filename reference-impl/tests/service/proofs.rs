@@ -193,9 +193,9 @@ async fn the_command_seals_all_tenants_as_worker_and_as_no_one_above_the_wall() 
         world.post(&tenant.api_key, "/v1/events", event(Uuid::new_v4(), "d")).await.expect(201);
     }
     let seal = async |role: &str| {
-        let mut command = command(env!("CARGO_BIN_EXE_audit-api"), "seal", &world.database, free_port()?);
+        let mut command = command(env!("CARGO_BIN_EXE_audit-api"), &world.database, free_port()?);
         command.env("AUDIT_WORKER_DATABASE_URL", world.database.url(role));
-        let output = tokio::time::timeout(Duration::from_secs(20), command.output()).await??;
+        let output = tokio::time::timeout(Duration::from_secs(20), command.arg("seal").output()).await??;
         anyhow::Ok((output.status.code(), String::from_utf8(output.stderr)?))
     };
     for role in ["postgres", "audit_owner"] {

@@ -225,8 +225,7 @@ async fn a_stream_ends_when_its_time_is_over_and_when_the_service_is_asked_to_en
     let mut short = Open::at(&world, &owner, "/v1/events/stream?for_s=1").await;
     assert!(short.ends(Duration::from_secs(4)).await);
     let port = free_port()?;
-    let program =
-        Program::start(command(env!("CARGO_BIN_EXE_audit-api"), "serve", &world.database, port), port).await?;
+    let program = Program::start(command(env!("CARGO_BIN_EXE_audit-api"), &world.database, port), port).await?;
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     tokio::io::AsyncWriteExt::write_all(&mut stream, get_text("/v1/events/stream", &owner).as_bytes()).await?;
     let mut first = [0; 12];

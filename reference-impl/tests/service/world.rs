@@ -6,7 +6,7 @@ use argon2::password_hash::PasswordHasher;
 use argon2::{Algorithm, Argon2, Params, Version};
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use partywall_reference::config::Serve;
+use partywall_reference::config::{Databases, Serve};
 use partywall_reference::token;
 use serde_json::{Value, json};
 use sqlx::Connection;
@@ -96,7 +96,15 @@ impl World {
 
     /// As [`World::new`], with other settings.
     pub async fn with(change: impl FnOnce(&mut Serve)) -> anyhow::Result<Self> {
-        let database = Database::migrated().await?;
+        Self::made(Database::migrated().await?, change).await
+    }
+
+    /// As [`World::new`], in a database that is migrated already.
+    pub async fn on(database: Database) -> anyhow::Result<Self> {
+        Self::made(database, |_| {}).await
+    }
+
+    async fn made(database: Database, change: impl FnOnce(&mut Serve)) -> anyhow::Result<Self> {
         let (a, b) = (Tenant::new("acme"), Tenant::new("globex"));
         plant(&database, &[&a, &b]).await?;
         let objects = tempfile::tempdir()?;
@@ -187,9 +195,11 @@ pub fn event(actor: Uuid, target: &str) -> Value {
 pub fn settings(database: &Database, pool_size: u32) -> Serve {
     Serve {
         listen: "127.0.0.1:0".parse().expect("an address"),
-        database_url: database.url("audit_app"),
-        login_database_url: database.url("audit_login"),
-        platform_database_url: database.url("audit_platform"),
+        databases: Databases {
+            database_url: database.url("audit_app"),
+            login_database_url: database.url("audit_login"),
+            platform_database_url: database.url("audit_platform"),
+        },
         pool_size,
         objects: None,
         rate_tenant: 100_000,

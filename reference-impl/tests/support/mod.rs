@@ -16,15 +16,26 @@ const TRIES: u32 = 3;
 /// A cluster that ends, its folder removed, once this program has: the guardian waits for its input to close.
 struct Cluster {
     port: u16,
+    bin: PathBuf,
+    folder: PathBuf,
+    user: Option<(u32, u32)>,
     _guardian: Child,
 }
 
+/// Whether a cluster waits for its disk: only where a server is ended at once must it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    Waits,
+    Trusts,
+}
+
 static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+static DURABLE: OnceLock<Cluster> = OnceLock::new();
 
 /// A database of its own.
 pub struct Database {
     name: String,
-    port: u16,
+    cluster: &'static Cluster,
 }
 
 impl Database {
@@ -35,19 +46,52 @@ impl Database {
         Ok(database)
     }
 
+    /// A new, migrated database on a server that keeps what it acknowledged, and that may be restarted.
+    pub async fn durable() -> anyhow::Result<Self> {
+        let cluster = DURABLE.get_or_init(|| Cluster::start(Disk::Waits).expect("the tests need a Postgres"));
+        let database = Self::made(cluster).await?;
+        partywall_reference::serve::migrate(&database.url("postgres")).await?;
+        Ok(database)
+    }
+
     /// A new database with nothing in it.
     pub async fn empty() -> anyhow::Result<Self> {
-        let port = CLUSTER.get_or_init(|| Cluster::start().expect("the tests need a Postgres")).port;
-        let database = Self { name: format!("t{}", Uuid::now_v7().simple()), port };
-        let server = Self { name: "postgres".into(), port };
+        Self::made(CLUSTER.get_or_init(|| Cluster::start(Disk::Trusts).expect("the tests need a Postgres"))).await
+    }
+
+    async fn made(cluster: &'static Cluster) -> anyhow::Result<Self> {
+        let database = Self { name: format!("t{}", Uuid::now_v7().simple()), cluster };
+        let server = Self { name: "postgres".into(), cluster };
         let create = format!("CREATE DATABASE {}", database.name);
         server.sql(&create).await?;
         Ok(database)
     }
 
+    /// Ends the server at once, as a crash would, and starts it again.
+    pub async fn restart(&self) -> anyhow::Result<()> {
+        let cluster = self.cluster;
+        let restarted = tokio::task::spawn_blocking(move || {
+            let mut command = cluster.program(&cluster.bin.join("pg_ctl"));
+            command.arg("-D").arg(cluster.folder.join("data")).args(["-w", "-s", "-m", "immediate", "-l"]);
+            command.arg(cluster.folder.join("log")).arg("restart").status()
+        });
+        ensure!(restarted.await??.success(), "the server does not restart");
+        Ok(())
+    }
+
+    /// A copy of this one, which nobody may be connected to.
+    pub async fn copied(&self) -> anyhow::Result<Self> {
+        let copy = Self { name: format!("t{}", Uuid::now_v7().simple()), cluster: self.cluster };
+        let server = Self { name: "postgres".into(), cluster: self.cluster };
+        server.sql(&format!("CREATE DATABASE {} TEMPLATE {}", copy.name, self.name)).await?;
+        // A template gives its contents, not its settings.
+        server.sql(&format!("ALTER DATABASE {} SET search_path = public, shared, pg_temp", copy.name)).await?;
+        Ok(copy)
+    }
+
     /// The URL as `role`.
     pub fn url(&self, role: &str) -> String {
-        format!("postgres://{role}@127.0.0.1:{}/{}", self.port, self.name)
+        format!("postgres://{role}@127.0.0.1:{}/{}", self.cluster.port, self.name)
     }
 
     /// As [`Database::url`], by way of another port.
@@ -57,7 +101,7 @@ impl Database {
 
     /// Where the server listens.
     pub fn port(&self) -> u16 {
-        self.port
+        self.cluster.port
     }
 
     /// A connection as `role`.
@@ -74,7 +118,12 @@ impl Database {
 }
 
 impl Cluster {
-    fn start() -> anyhow::Result<Self> {
+    /// A program in the cluster's folder, as its user.
+    fn program(&self, program: &Path) -> Command {
+        run(program, &self.folder, self.user)
+    }
+
+    fn start(disk: Disk) -> anyhow::Result<Self> {
         let bin = binaries()?;
         // A server refuses to run as root.
         let user = if nix::unistd::geteuid().is_root() {
@@ -88,22 +137,16 @@ impl Cluster {
         if let Some((uid, gid)) = user {
             std::os::unix::fs::chown(&folder, Some(uid), Some(gid))?;
         }
-        let run = |program: &Path| {
-            let mut command = Command::new(program);
-            command.current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            if let Some((uid, gid)) = user {
-                command.uid(uid).gid(gid);
-            }
-            command
-        };
+        let run = |program: &Path| run(program, &folder, user);
         let data = folder.join("data");
         let mut init = run(&bin.join("initdb"));
         init.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", "-D"]).arg(&data);
         ensure!(init.status()?.success(), "initdb failed");
         for _ in 0..TRIES {
             let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            let fsync = if disk == Disk::Waits { "on" } else { "off" };
             let options = format!(
-                "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off -c max_connections=300"
+                "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync={fsync} -c max_connections=300"
             );
             let mut start = run(&bin.join("pg_ctl"));
             start.arg("-D").arg(&data).args(["-w", "-s", "-l"]).arg(folder.join("log")).arg("-o").arg(options);
@@ -114,12 +157,21 @@ impl Cluster {
                     .arg("trap '' INT TERM HUP; cat >/dev/null; \"$1\" -D \"$2\" -m immediate -s stop; rm -rf \"$3\"");
                 guardian.arg("guardian").arg(bin.join("pg_ctl")).arg(&data).arg(&folder);
                 let guardian = guardian.current_dir("/").stdin(Stdio::piped()).process_group(0).spawn()?;
-                return Ok(Self { port, _guardian: guardian });
+                return Ok(Self { port, bin, folder, user, _guardian: guardian });
             }
         }
         let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
         anyhow::bail!("Postgres does not start: {log}")
     }
+}
+
+fn run(program: &Path, folder: &Path, user: Option<(u32, u32)>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    command
 }
 
 /// Where `initdb` and `pg_ctl` are: the newest of Debian's, else where `pg_config` says.

@@ -96,7 +96,7 @@ impl<T: Takes> FromRequestParts<App> for SignedIn<T> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refused> {
         let session = parts.extensions.get::<Session>().ok_or(Problem::Unauthenticated)?;
-        let caller = caller::signed_in(&session.access, app, Lifetime::Running).await?;
+        let caller = caller::signed_in(&session.access, app, Lifetime::Running).await?.traced(parts);
         caller::admit(parts, app, &caller)?;
         Ok(Self(Allowed::of(caller)?))
     }
