@@ -54,7 +54,7 @@ async fn every_hole_in_the_wall_is_named_where_it_is_and_the_mended_wall_is_whol
         ),
         ("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 4", "schema-behind", "AUDIT_DATABASE_URL"),
         ("DELETE FROM shared._tenant_migrations WHERE version = 7", "schema-behind", "schema shared"),
-        ("DELETE FROM _sqlx_migrations WHERE version = 40", "schema-behind", "AUDIT_DATABASE_URL"),
+        ("DELETE FROM _sqlx_migrations WHERE version = 9", "schema-behind", "AUDIT_DATABASE_URL"),
         ("REVOKE SELECT ON _sqlx_migrations FROM audit_app", "schema-behind", "AUDIT_DATABASE_URL"),
     ];
     let whole = Database::migrated().await?;
