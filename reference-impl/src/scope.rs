@@ -2,8 +2,8 @@
 //!
 //! The work runs in a task of its own, which no client that goes away can cancel: a dropped `begin()` can therefore
 //! never hand an open transaction to the next request (sqlx issues 4385 and 4393). Should the task be dropped all the
-//! same, or the work panic or take too long, [`crate::held::Held`] throws the connection away: only one whose transaction the server
-//! has acknowledged to be over goes back to the pool.
+//! same, or the work panic or take too long, [`crate::held::Held`] throws the connection away: only one whose transaction
+//! the server has acknowledged to be over goes back to the pool.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;

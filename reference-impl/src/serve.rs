@@ -33,10 +33,9 @@ const GRACE: Duration = Duration::from_secs(25);
 const WORKER_POOL: u32 = 5;
 /// How long a database may take to answer at start-up.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-
 /// Tenants that are asked for at a time.
 const TENANTS_MAX: i32 = 500;
-/// The variable that holds the URL of those who operate.
+/// The variables that hold the URLs of those who work the queue and of those who operate.
 const WORKER_URL: &str = "AUDIT_WORKER_DATABASE_URL";
 const PLATFORM_URL: &str = "AUDIT_PLATFORM_DATABASE_URL";
 

@@ -1,5 +1,6 @@
 //! Moves a tenant from one storage model to another: copied table by table, compared row by row, and only then believed.
-//! Requests of this tenant wait meanwhile; nobody else notices. A move that is cut has moved nothing, and can be run again.
+//! Requests of this tenant wait meanwhile, some seconds at most, and are then told to try again; each that waits holds a
+//! connection of the pool. A move that is cut has moved nothing, and can be run again.
 
 use anyhow::{Context, bail, ensure};
 use futures_util::TryStreamExt;
