@@ -124,18 +124,24 @@ fn listings_are_json_on_request() {
     assert!(schema.pointer("/properties/launch").is_some());
 }
 
-/// Children of `parent` that are Postgres servers, with their data folders.
-fn clusters(parent: u32) -> Vec<(i32, PathBuf)> {
+/// The children of `parent`: pid and command line.
+fn children(parent: u32) -> Vec<(i32, Vec<String>)> {
     let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
     let found = processes.filter_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
         let of: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
         let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
-        let folder = line.split('\0').find(|word| word.contains("partywall-postgres-") && word.ends_with("/data"))?;
-        (of == parent).then(|| (pid, PathBuf::from(folder)))
+        (of == parent).then(|| (pid, line.split('\0').map(String::from).collect()))
     });
     found.collect()
+}
+
+/// Children of `parent` that are Postgres servers, with their data folders.
+fn clusters(parent: u32) -> Vec<(i32, PathBuf)> {
+    let of_cluster = |word: &&String| word.contains("partywall-postgres-") && word.ends_with("/data");
+    let found = children(parent).into_iter();
+    found.filter_map(|(pid, words)| Some((pid, PathBuf::from(words.iter().find(of_cluster)?)))).collect()
 }
 
 fn wait_for<T>(what: &str, mut test: impl FnMut() -> Option<T>) -> T {
@@ -183,9 +189,7 @@ fn a_target_that_dies_during_the_run_leaves_a_partial_report() {
         (history.len() > 10_000).then_some(())
     });
     let service = wait_for("the service", || {
-        let of = child.id().to_string();
-        let found = Command::new("pgrep").args(["-P", &of, "-x", "audit-api"]).output().expect("pgrep");
-        String::from_utf8_lossy(&found.stdout).trim().parse::<i32>().ok()
+        children(child.id()).into_iter().find(|(_, words)| words[0].ends_with("/audit-api")).map(|(pid, _)| pid)
     });
     kill(Pid::from_raw(service), Signal::SIGKILL).expect("a signal");
     assert_eq!(child.wait().expect("a child").code(), Some(4));

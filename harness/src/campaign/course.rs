@@ -18,11 +18,10 @@ use crate::oracle::Judge;
 use crate::plan::{Plan, Planner};
 use crate::target::http;
 use crate::target::identity::{Identities, Secrets};
-use crate::target::launch::Service;
 
 /// Observations between two progress events.
 const PROGRESS_EVERY: u64 = 200;
-/// Failed requests in a row after which a target that runs elsewhere counts as gone.
+/// Failed requests in a row after which the target counts as gone.
 const FAILURES_MAX: u32 = 50;
 
 /// One plan, driven.
@@ -69,16 +68,21 @@ impl<'a> Course<'a> {
             let size = states[0].pool_size;
             let same: Vec<PoolState> = states.iter().copied().take_while(|s| s.pool_size == size).collect();
             states.drain(..same.len());
-            let mut service = self.stage.launch(self.campaign, size, &self.run.log()).await?;
+            let service = self.stage.launch(self.campaign, size, &self.run.log()).await?;
             let base_url = self.campaign.base_url(service.as_ref());
             let mut driven = Ok(());
             for state in same {
-                driven = self.pool_state(state, &base_url, &mut service).await;
+                driven = self.pool_state(state, &base_url).await;
                 if driven.is_err() {
                     break;
                 }
             }
-            if let Some(service) = service {
+            if let Some(mut service) = service {
+                // Its connections break a moment before it counts as ended.
+                let moment = if driven.is_err() { Duration::from_secs(2) } else { Duration::ZERO };
+                if let Some(why) = service.ended_within(moment).await {
+                    driven = Err(Error::Unreachable(format!("the target ended during the run: {why}")));
+                }
                 service.stop().await;
             }
             driven?;
@@ -86,7 +90,7 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    async fn pool_state(&mut self, state: PoolState, base_url: &str, service: &mut Option<Service>) -> Result<()> {
+    async fn pool_state(&mut self, state: PoolState, base_url: &str) -> Result<()> {
         let door = Arc::new(self.door(base_url).await?);
         let planner = Planner::new(self.plan.clone());
         let sequences: Sequences = Arc::new(Mutex::new(Box::new(planner.into_sequences(state))));
@@ -106,11 +110,6 @@ impl<'a> Course<'a> {
         while let Some(observation) = receiver.recv().await {
             failures = if matches!(observation.outcome, Outcome::Failed { .. }) { failures + 1 } else { 0 };
             self.observe(observation)?;
-            if failures > 0
-                && let Some(why) = service.as_mut().and_then(Service::ended)
-            {
-                return Err(Error::Unreachable(format!("the target ended during the run: {why}")));
-            }
             if failures > FAILURES_MAX {
                 return Err(Error::Unreachable(format!(
                     "the target stopped answering: {FAILURES_MAX} requests in a row failed. Check its log"

@@ -217,7 +217,7 @@ impl Service {
         let deadline = Instant::now() + Duration::from_secs(launch.wait_s);
         let mut last = "no answer".to_string();
         while Instant::now() < deadline {
-            if let Some(why) = self.ended() {
+            if let Some(why) = self.ended_within(Duration::ZERO).await {
                 return Err(Error::Unreachable(format!("the target ended before it was ready: {why}")));
             }
             match client.get(&url).send().await {
@@ -236,9 +236,9 @@ impl Service {
         )))
     }
 
-    /// Why the process has ended, if it has: status and the tail of its output.
-    pub fn ended(&mut self) -> Option<String> {
-        let status = self.child.try_wait().ok()??;
+    /// Why the process has ended, if it has or does so within `time`: status and the tail of its output.
+    pub async fn ended_within(&mut self, time: Duration) -> Option<String> {
+        let status = tokio::time::timeout(time, self.child.wait()).await.ok()?.ok()?;
         Some(format!("{status}. Its output ends with:\n{}", self.tail()))
     }
 
