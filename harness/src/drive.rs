@@ -73,6 +73,7 @@ pub async fn lane(
             connection,
             captured: BTreeMap::new(),
             shown: BTreeMap::new(),
+            before: Duration::ZERO,
             out: &out,
         };
         for (position, step) in sequence.steps.iter().enumerate() {
@@ -94,6 +95,8 @@ struct Run<'a> {
     captured: BTreeMap<String, String>,
     /// The same, as it may be shown: what came from a place whose name says that it is a secret is left out.
     shown: BTreeMap<String, String>,
+    /// How long the exchange before took.
+    before: Duration,
     out: &'a mpsc::Sender<Observation>,
 }
 
@@ -159,13 +162,15 @@ impl Run<'_> {
         let sent = Sent { url: url.clone(), body: shown };
         let credential = self.door.identities.header(&step.actor, step.request.proof);
         let exchange = http::exchange(self.client, &self.door.base_url, &step.request, &url, real, credential.as_ref());
-        let raw = match step.abandon_after_us {
-            Some(us) => tokio::select! {
+        let begun = Instant::now();
+        let raw = match step.abandon_after {
+            Some(percent) => tokio::select! {
                 raw = exchange => raw,
-                () = passed(Duration::from_micros(us)) => return (sent, Outcome::Abandoned, None),
+                () = passed(self.before * u32::from(percent) / 100) => return (sent, Outcome::Abandoned, None),
             },
             None => exchange.await,
         };
+        self.before = begun.elapsed();
         match raw {
             Ok(raw) => {
                 let (answer, next) = self.answered(step, shape, &sent, raw);

@@ -37,7 +37,7 @@ macro_rules! mutants {
     };
 }
 
-const FILES: [(&str, &str); 10] = mutants![
+const FILES: [(&str, &str); 20] = mutants![
     "rls-disabled",
     "owner-no-force",
     "using-true",
@@ -48,6 +48,16 @@ const FILES: [(&str, &str); 10] = mutants![
     "idor-by-id",
     "count-unscoped",
     "cursor-unbound",
+    "tenant-from-header",
+    "tenant-from-body",
+    "role-unchecked",
+    "sight-ignored",
+    "signature-unverified",
+    "nobody-operates",
+    "me-kept",
+    "annotation-by-id",
+    "transaction-left-open",
+    "sign-in-of-another",
 ];
 
 /// All mutants.

@@ -122,7 +122,9 @@ impl Caller {
         W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>> + Send + 'static,
     {
         let (person, role) = (self.id, self.role);
-        let session = self.session.filter(|_| Some(tenant) == self.tenant && !on(Defect::TenantFromQuery));
+        let session = self
+            .session
+            .filter(|_| Some(tenant) == self.tenant && !on(Defect::TenantFromQuery) && !on(Defect::TenantFromHeader));
         TenantScope::of(self.app.storage.clone(), tenant)
             .traced(self.trace.clone())
             .run(move |store| {
@@ -193,7 +195,8 @@ impl<T: Takes> Allowed<T> {
     /// # Errors
     /// [`Problem::Forbidden`].
     pub fn of(caller: Caller) -> Result<Self, Problem> {
-        if T::ROLES.contains(&caller.role) { Ok(Self(caller, PhantomData)) } else { Err(Problem::Forbidden) }
+        let takes = T::ROLES.contains(&caller.role) || on(Defect::RoleUnchecked);
+        if takes { Ok(Self(caller, PhantomData)) } else { Err(Problem::Forbidden) }
     }
 }
 
@@ -205,6 +208,10 @@ impl<T: Takes> FromRequestParts<App> for Allowed<T> {
         if on(Defect::TenantFromQuery) {
             let named = parts.uri.query().unwrap_or("").split('&').find_map(|p| p.strip_prefix("tenant_id="));
             caller.tenant = named.and_then(|id| id.parse().ok()).or(caller.tenant);
+        }
+        if on(Defect::TenantFromHeader) {
+            let named = parts.headers.get("x-tenant-id").and_then(|value| value.to_str().ok()?.parse().ok());
+            caller.tenant = named.or(caller.tenant);
         }
         Ok(Self(caller, takes))
     }
@@ -244,6 +251,19 @@ pub(crate) fn admit(parts: &Parts, app: &App, caller: &Caller) -> Result<(), Pro
 }
 
 async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
+    if on(Defect::NobodyOperates) && !parts.headers.contains_key(AUTHORIZATION) {
+        let (id, role, sight) = (Uuid::nil(), Role::Platform, Sight::None);
+        return Ok(Caller {
+            id,
+            role,
+            sight,
+            tenant: None,
+            session: None,
+            expires_s: None,
+            trace: None,
+            app: app.clone(),
+        });
+    }
     let value = parts.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or(Problem::Unauthenticated)?;
     let token = value.strip_prefix("Bearer ").ok_or(Problem::Unauthenticated)?;
     if token.starts_with("ak_") || token.starts_with("vt_") {

@@ -24,10 +24,30 @@ pub enum Defect {
     AsOwner,
     /// Serving behind a wall with holes is not refused: row security, policies, views, functions.
     ServeUnwalled,
+    /// The tenant is taken from a header.
+    TenantFromHeader,
+    /// The tenant of a bulk is taken from its first line.
+    TenantFromBody,
+    /// Operations take every application role.
+    RoleUnchecked,
+    /// Who may see a part of its tenant's events sees all.
+    SightIgnored,
+    /// Access tokens are believed whoever signed them.
+    SignatureUnverified,
+    /// A request without a credential is an operator's.
+    NobodyOperates,
+    /// Who one is is kept for all who ask.
+    MeKept,
+    /// Annotations are changed and deleted by their id alone.
+    AnnotationById,
+    /// A client that goes away cancels the scope, whose connection goes back as it is.
+    ScopeCancelled,
+    /// A transaction that has a tenant bound is not bound again.
+    BoundOnce,
 }
 
 /// The words of `AUDIT_DEFECTS`.
-pub const WORDS: [(&str, Defect); 10] = [
+pub const WORDS: [(&str, Defect); 20] = [
     ("tenant-from-query", Defect::TenantFromQuery),
     ("session-set-not-local", Defect::SessionSetNotLocal),
     ("idor-by-id", Defect::IdorById),
@@ -38,6 +58,16 @@ pub const WORDS: [(&str, Defect); 10] = [
     ("partition-direct", Defect::PartitionDirect),
     ("as-owner", Defect::AsOwner),
     ("serve-unwalled", Defect::ServeUnwalled),
+    ("tenant-from-header", Defect::TenantFromHeader),
+    ("tenant-from-body", Defect::TenantFromBody),
+    ("role-unchecked", Defect::RoleUnchecked),
+    ("sight-ignored", Defect::SightIgnored),
+    ("signature-unverified", Defect::SignatureUnverified),
+    ("nobody-operates", Defect::NobodyOperates),
+    ("me-kept", Defect::MeKept),
+    ("annotation-by-id", Defect::AnnotationById),
+    ("scope-cancelled", Defect::ScopeCancelled),
+    ("bound-once", Defect::BoundOnce),
 ];
 
 #[cfg(feature = "defects")]

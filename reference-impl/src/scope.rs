@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::defects::{Defect, on};
 use crate::hot;
 use crate::problem::Problem;
 use crate::storage::Storage;
@@ -54,6 +55,9 @@ impl TenantScope {
         let span = tracing::info_span!("scope", otel.kind = "client", db.system.name = "postgresql");
         let trace = Trace::of_span(&span).or_else(|| self.trace.clone());
         let scope = self.clone().traced(trace);
+        if on(Defect::ScopeCancelled) {
+            return scope.within(work).instrument(span).await;
+        }
         tokio::spawn(scope.within(work).instrument(span)).await.unwrap_or(Err(Problem::Internal))
     }
 

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::defects::{Defect, on};
+
 /// An access token is good for so long, seconds.
 pub const ACCESS_S: i64 = 15 * 60;
 /// A session can be renewed for so long, seconds.
@@ -58,6 +60,9 @@ impl Signer {
 
     /// The claims of a token that this signer made.
     pub fn verify(&self, token: &str, lifetime: Lifetime) -> Option<Claims> {
+        if on(Defect::SignatureUnverified) {
+            return jsonwebtoken::dangerous::insecure_decode::<Claims>(token).ok().map(|data| data.claims);
+        }
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
         validation.validate_exp = lifetime == Lifetime::Running;

@@ -47,6 +47,16 @@ killed! {
     an_event_fetched_by_id_alone_is_seen: "idor-by-id";
     a_total_over_all_tenants_is_seen: "count-unscoped";
     a_cursor_that_carries_its_tenant_is_seen: "cursor-unbound";
+    a_tenant_taken_from_a_header_is_seen: "tenant-from-header";
+    a_tenant_taken_from_a_body_is_seen: "tenant-from-body";
+    an_application_role_that_is_not_asked_for_is_seen: "role-unchecked";
+    a_narrowed_role_that_sees_all_is_seen: "sight-ignored";
+    a_signature_that_is_not_verified_is_seen: "signature-unverified";
+    an_operator_without_a_credential_is_seen: "nobody-operates";
+    an_answer_kept_without_its_tenant_is_seen: "me-kept";
+    a_change_by_id_alone_is_seen: "annotation-by-id";
+    a_transaction_that_a_client_left_open_is_seen: "transaction-left-open";
+    a_sign_in_as_another_is_seen: "sign-in-of-another";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

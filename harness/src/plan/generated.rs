@@ -91,7 +91,7 @@ impl Planner {
             expect: Expect { answer: if denied { Answer::Denied } else { Answer::Either }, lists, ..Expect::default() },
             captures: BTreeMap::new(),
             walk: false,
-            abandon_after_us: None,
+            abandon_after: None,
         }])
     }
 

@@ -61,7 +61,7 @@ impl Planner {
             },
             captures: BTreeMap::new(),
             walk: false,
-            abandon_after_us: None,
+            abandon_after: None,
         }])
     }
 }

@@ -31,9 +31,10 @@ pub struct Step {
     /// Follow the list to its end, page by page.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub walk: bool,
-    /// The client goes away after so many microseconds, whether answered or not.
+    /// The client goes away, whether answered or not, after so much of the time that the exchange before took, in percent:
+    /// how long a service takes until it has a connection, and until it gives it back, only it can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub abandon_after_us: Option<u64>,
+    pub abandon_after: Option<u8>,
 }
 
 /// By what means a step reaches for its subject.

@@ -474,7 +474,7 @@ impl Planner {
             expect: Expect::default(),
             captures: BTreeMap::new(),
             walk: false,
-            abandon_after_us: None,
+            abandon_after: None,
         })
     }
 
@@ -537,7 +537,7 @@ impl Planner {
             let mut gone = list(&cast)?;
             gone.walk = false;
             gone.expect = Expect::default();
-            gone.abandon_after_us = Some([30, 120, 300, 700, 1500][(turn / 2 % 5) as usize]);
+            gone.abandon_after = Some([15, 30, 45, 60, 75, 90, 105][(turn / 2 % 7) as usize]);
             steps.insert(1, gone);
         } else {
             let mut nobody = list(&cast)?;

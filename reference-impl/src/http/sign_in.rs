@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::App;
 use super::extract::{Body, text};
 use crate::caller::{Allowed, Anyone, Belongs, People, Renews};
+use crate::defects::{Defect, on};
 use crate::problem::{Problem, Refusals};
 use crate::token::{self, ACCESS_S, Claims, SESSION_S};
 
@@ -63,7 +64,7 @@ pub struct Switch {
 }
 
 /// Who one is.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub struct Me {
     /// The person, API key or viewer token.
     pub id: Uuid,
@@ -233,5 +234,10 @@ pub async fn get_me(Allowed(caller, _): Allowed<Anyone>) -> Result<Json<Me>, Pro
         // Asks whether the membership still stands.
         caller.run(|_| Box::pin(async { Ok(()) })).await?;
     }
-    Ok(Json(Me { id: caller.id, role: caller.role.word(), tenant_id: caller.tenant() }))
+    let me = Me { id: caller.id, role: caller.role.word(), tenant_id: caller.tenant() };
+    if on(Defect::MeKept) {
+        static KEPT: std::sync::OnceLock<Me> = std::sync::OnceLock::new();
+        return Ok(Json(KEPT.get_or_init(|| me).clone()));
+    }
+    Ok(Json(me))
 }

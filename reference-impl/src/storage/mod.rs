@@ -113,7 +113,9 @@ fn binding(tenant: Uuid, trace: Option<&Trace>) -> String {
              WHERE coalesce(current_setting('app.tenant_id', true), '') = '';"
         )
     } else {
-        format!("SELECT set_config('app.tenant_id', '{tenant}', true);")
+        let unless =
+            if on(Defect::BoundOnce) { " WHERE coalesce(current_setting('app.tenant_id', true), '') = ''" } else { "" };
+        format!("SELECT set_config('app.tenant_id', '{tenant}', true){unless};")
     };
     let comment = trace.map_or_else(String::new, |trace| format!(" /*traceparent='{trace}'*/"));
     format!(

@@ -4,7 +4,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use super::{AuditStore, Sight, own};
+use super::{AuditStore, Sight, own, own_unless};
+use crate::defects::Defect;
 use crate::http::annotations::Annotation;
 use crate::problem::Problem;
 
@@ -108,7 +109,7 @@ impl AuditStore {
         let statement = format!(
             "UPDATE annotations SET body = $5, updated_at = now() \
              WHERE {} AND event_id = $2 AND id = $3 AND ($4::uuid IS NULL OR author_id = $4) RETURNING {COLUMNS}",
-            own()
+            own_unless(Defect::AnnotationById)
         );
         let row = sqlx::query(AssertSqlSafe(statement))
             .bind(tenant)
@@ -129,7 +130,7 @@ impl AuditStore {
         let tenant = self.tenant;
         let statement = format!(
             "DELETE FROM annotations WHERE {} AND event_id = $2 AND id = $3 AND ($4::uuid IS NULL OR author_id = $4)",
-            own()
+            own_unless(Defect::AnnotationById)
         );
         let done = sqlx::query(AssertSqlSafe(statement))
             .bind(tenant)

@@ -196,6 +196,7 @@ pub(super) fn begin(select: &str, own: &str, tenant: Uuid) -> QueryBuilder<Postg
 
 fn see(query: &mut QueryBuilder<Postgres>, sight: &Sight) {
     match sight {
+        _ if on(Defect::SightIgnored) => {}
         Sight::All => {}
         Sight::Actor(actor) => {
             query.push(" AND actor_id = ").push_bind(*actor);
