@@ -122,9 +122,9 @@ impl Caller {
         W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>> + Send + 'static,
     {
         let (person, role) = (self.id, self.role);
-        let session = self
-            .session
-            .filter(|_| Some(tenant) == self.tenant && !on(Defect::TenantFromQuery) && !on(Defect::TenantFromHeader));
+        // Where the defect is the binding itself, the membership that would tell is not asked for.
+        let unasked = [Defect::TenantFromQuery, Defect::TenantFromHeader, Defect::BoundOnce].into_iter().any(on);
+        let session = self.session.filter(|_| Some(tenant) == self.tenant && !unasked);
         TenantScope::of(self.app.storage.clone(), tenant)
             .traced(self.trace.clone())
             .run(move |store| {

@@ -42,7 +42,7 @@ pub enum Defect {
     AnnotationById,
     /// A client that goes away cancels the scope, whose connection goes back as it is.
     ScopeCancelled,
-    /// A transaction that has a tenant bound is not bound again.
+    /// A transaction that has a tenant bound is not bound again, nor is the membership asked for.
     BoundOnce,
 }
 
