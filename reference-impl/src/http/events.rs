@@ -21,7 +21,7 @@ use crate::cursor::Position;
 use crate::defects::{Defect, on};
 use crate::problem::{LineError, Problem, Refusals};
 use crate::store::AuditStore;
-use crate::store::events::Filter;
+use crate::store::events::{Filter, id_of};
 
 /// Lines of a bulk at most.
 const LINES_MAX: usize = 1_000;
@@ -193,7 +193,7 @@ impl NewEvent {
         let now = kept(OffsetDateTime::now_utc());
         let at = self.occurred_at.map_or(now, kept);
         Event {
-            id: Uuid::now_v7(),
+            id: id_of(at),
             occurred_at: at,
             recorded_at: now,
             actor: self.actor,

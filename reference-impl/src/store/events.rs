@@ -3,8 +3,8 @@
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder, Row};
-use time::OffsetDateTime;
-use uuid::Uuid;
+use time::{Duration, OffsetDateTime};
+use uuid::{NoContext, Timestamp, Uuid};
 
 use super::{AuditStore, Sight, own, own_unless};
 use crate::cursor::Position;
@@ -76,12 +76,21 @@ impl AuditStore {
     /// # Errors
     /// [`Problem::NotFound`].
     pub async fn event(&mut self, id: Uuid, sight: &Sight) -> Result<Event, Problem> {
-        let own = own_unless(Defect::IdorById);
-        let mut query = begin(&format!("SELECT {COLUMNS} FROM events"), own, self.tenant);
-        query.push(" AND id = ").push_bind(id);
-        see(&mut query, sight);
-        let row = query.build().fetch_optional(self.connection()).await?.ok_or(Problem::NotFound)?;
-        Ok(event(&row))
+        // The id mostly tells the one month to look in; all months are asked only when it does not.
+        for month in told(id).map(Some).into_iter().chain([None]) {
+            let own = own_unless(Defect::IdorById);
+            let mut query = begin(&format!("SELECT {COLUMNS} FROM events"), own, self.tenant);
+            query.push(" AND id = ").push_bind(id);
+            if let Some(at) = month {
+                query.push(" AND occurred_at >= ").push_bind(at);
+                query.push(" AND occurred_at < ").push_bind(at + Duration::MILLISECOND);
+            }
+            see(&mut query, sight);
+            if let Some(row) = query.build().fetch_optional(self.connection()).await? {
+                return Ok(event(&row));
+            }
+        }
+        Err(Problem::NotFound)
     }
 
     /// One page of events, newest first unless told otherwise; one row more than `limit` when there are more.
@@ -194,6 +203,19 @@ pub(super) fn begin(select: &str, own: &str, tenant: Uuid) -> QueryBuilder<Postg
     query
 }
 
+/// The id of an event that occurred at `at`: it begins with that millisecond, so that it leads to the month it is in.
+pub fn id_of(at: OffsetDateTime) -> Uuid {
+    let seconds = u64::try_from(at.unix_timestamp()).unwrap_or_default();
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, at.nanosecond()))
+}
+
+/// The millisecond that an id made by [`id_of`] begins with; what others have made may tell another, or none.
+fn told(id: Uuid) -> Option<OffsetDateTime> {
+    let (seconds, nanoseconds) = id.get_timestamp().filter(|_| id.get_version_num() == 7)?.to_unix();
+    let at = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok()?;
+    at.replace_nanosecond(nanoseconds).ok()
+}
+
 fn see(query: &mut QueryBuilder<Postgres>, sight: &Sight) {
     match sight {
         _ if on(Defect::SightIgnored) => {}
@@ -246,5 +268,26 @@ pub(super) fn event(row: &PgRow) -> Event {
         user_agent: row.get("user_agent"),
         external_id: row.get("external_id"),
         details: row.get::<Json<_>, _>("details").0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn an_id_tells_the_millisecond_of_its_event_and_those_of_others_are_looked_for_everywhere() {
+        for at in [datetime!(2026-03-01 10:00:00.123456 UTC), datetime!(1970-01-01 0:00 UTC)] {
+            let from = told(id_of(at)).expect("an instant");
+            assert!(from <= at && at < from + Duration::MILLISECOND, "{from} {at}");
+        }
+        assert_eq!(told(Uuid::new_v4()), None);
+        // What lies outside the range of such ids is found by the second look.
+        for at in [datetime!(1900-01-01 0:00 UTC), datetime!(9999-12-31 23:59:59.999 UTC)] {
+            let _ = told(id_of(at));
+        }
+        assert_ne!(id_of(datetime!(2026-03-01 10:00 UTC)), id_of(datetime!(2026-03-01 10:00 UTC)));
     }
 }

@@ -130,7 +130,7 @@ async fn a_row_that_cannot_be_leaves_no_bytes() -> anyhow::Result<()> {
     let world = World::new().await?;
     let owner = world.token(&world.a, "owner").await;
     let event = world.event(&world.a, "member", "d").await;
-    world.database.sql("ALTER TABLE attachments ADD CHECK (name <> 'refused')").await?;
+    world.sql(&world.a, "ALTER TABLE attachments ADD CHECK (name <> 'refused')").await?;
     world.send(upload(&owner, event, "name=refused", "a/b", b"x")).await.expect(500);
     assert_eq!(files(&world), 0);
     for (query, content_type, size, status) in [

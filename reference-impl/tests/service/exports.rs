@@ -274,20 +274,20 @@ async fn an_export_whose_worker_was_killed_is_taken_up_again_and_complete_once()
     const ROWS: i64 = 3_000;
     let world = World::new().await?;
     let owner = world.token(&world.a, "owner").await;
-    world
-        .database
-        .sql(&format!(
+    for tenant in [&world.a, &world.b] {
+        let rows = format!(
             "INSERT INTO events (tenant_id, id, occurred_at, actor_id, actor_email, actor_name, action, target_type, target_id, target_name) \
              SELECT t, gen_random_uuid(), now() - n * interval '1 minute', gen_random_uuid(), '', '', 'planted', '', n, t \
-               FROM generate_series(1, {ROWS}) n, unnest(ARRAY['{}', '{}']::uuid[]) t",
-            world.a.id, world.b.id
-        ))
-        .await?;
+               FROM generate_series(1, {ROWS}) n, CAST('{}' AS uuid) t",
+            tenant.id
+        );
+        world.sql(tenant, &rows).await?;
+    }
     // The first worker, once it has seen that the wall is whole, gets as far as its first page, and no further.
     let mut first = program(&world)?;
     let mut log = BufReader::new(first.stderr.take().expect("piped")).lines();
     while !log.next_line().await?.expect("it works").contains("working") {}
-    let mut lock = world.database.connect("postgres").await?;
+    let mut lock = world.at_home(&world.a, "postgres").await?;
     lock.execute("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await?;
     let id = world.post(&owner, "/v1/exports", json!({"format": "ndjson"})).await.expect(201).id();
     let state = format!("/v1/exports/{id}");

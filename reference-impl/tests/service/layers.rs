@@ -23,7 +23,7 @@ async fn the_database_alone_shows_a_session_only_the_tenant_bound_to_it_and_noth
     let world = World::new().await?;
     world.event(&world.a, "member", "a").await;
     world.event(&world.b, "member", "b").await;
-    let mut app = world.database.connect("audit_app").await?;
+    let mut app = world.at_home(&world.a, "audit_app").await?;
     for bound in [None, Some(""), Some("tenant")] {
         if let Some(value) = bound {
             let value = if value.is_empty() { String::new() } else { world.a.id.to_string() };

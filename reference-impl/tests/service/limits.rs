@@ -90,7 +90,7 @@ async fn kept_counts_follow_each_write_and_are_of_one_tenant_one_question_and_on
     let mut seen = BTreeSet::new();
     for round in 0..3 {
         total().await;
-        world.database.sql("DELETE FROM events WHERE id = (SELECT min(id::text)::uuid FROM events)").await?;
+        world.sql(&world.a, "DELETE FROM events WHERE id = (SELECT min(id::text)::uuid FROM events)").await?;
         let expected = Some(4 - round);
         seen.insert(total().await == expected);
         tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;

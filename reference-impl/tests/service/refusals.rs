@@ -101,10 +101,10 @@ async fn bad_bodies_are_refused_as_problems() -> anyhow::Result<()> {
 async fn a_database_that_fails_is_told_to_the_log_and_not_to_the_client() -> anyhow::Result<()> {
     let world = World::new().await?;
     let owner = world.token(&world.a, "owner").await;
-    world.database.sql("ALTER TABLE events RENAME COLUMN action TO renamed_secretly").await?;
+    world.sql(&world.a, "ALTER TABLE events RENAME COLUMN action TO renamed_secretly").await?;
     let told = world.get(&owner, "/v1/events").await.expect(500).text;
     assert!(!told.contains("action") && !told.contains("column") && !told.contains("events"), "{told}");
-    world.database.sql("ALTER TABLE events RENAME COLUMN renamed_secretly TO action").await?;
+    world.sql(&world.a, "ALTER TABLE events RENAME COLUMN renamed_secretly TO action").await?;
     world.get(&owner, "/v1/events").await.expect(200);
     Ok(())
 }

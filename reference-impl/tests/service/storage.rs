@@ -25,6 +25,7 @@ async fn seen(world: &World, owner: &str, event: Uuid) -> Vec<Value> {
 #[tokio::test]
 async fn a_tenant_is_the_same_wherever_it_is_and_others_do_not_see_it() -> anyhow::Result<()> {
     let world = World::new().await?;
+    moving::tenant(&admin(&world), world.a.id, "shared").await?;
     let (a, b) = (world.token(&world.a, "owner").await, world.token(&world.b, "owner").await);
     let id = world.event(&world.a, "member", "d").await;
     let theirs = world.event(&world.b, "member", "d").await;

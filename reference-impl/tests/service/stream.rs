@@ -107,7 +107,7 @@ async fn a_stream_taken_up_again_anywhere_misses_nothing_and_repeats_nothing() -
     }
     // More than one reading holds.
     let id = world.a.id;
-    world.database.sql(&planted(id, 450, "0 s")).await?;
+    world.sql(&world.a, &planted(id, 450, "0 s")).await?;
     let (mut at, mut seen) = (last_id(&whole), Vec::new());
     for expected in [200, 200, 50, 0] {
         let part = resumed(&world, &owner, "/v1/events/stream?for_s=0", &at).await.expect(200).text;
@@ -134,7 +134,7 @@ fn planted(tenant: Uuid, count: u32, ago: &str) -> String {
 async fn events_that_are_committed_out_of_order_are_not_missed() -> anyhow::Result<()> {
     let world = World::new().await?;
     let owner = world.token(&world.a, "owner").await;
-    let mut slow: PgConnection = world.database.connect("postgres").await?;
+    let mut slow: PgConnection = world.at_home(&world.a, "postgres").await?;
     let write = format!("BEGIN; {}", planted(world.a.id, 1, "10 s"));
     sqlx::raw_sql(AssertSqlSafe(write)).execute(&mut slow).await?;
     let early = world.event(&world.a, "member", "d").await;

@@ -1,4 +1,5 @@
-//! Two tenants with a caller of every role, and the service in this process.
+//! Two tenants with a caller of every role, and the service in this process. Their tables are where `AUDIT_TEST_STORAGE`
+//! says: `shared` when it says nothing, `schema` or `database`.
 
 use std::collections::HashMap;
 
@@ -7,9 +8,12 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use partywall_reference::config::{Databases, Serve};
+use partywall_reference::storage::model::name_of;
+use partywall_reference::storage::moving;
 use partywall_reference::token;
 use serde_json::{Value, json};
-use sqlx::Connection;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::Mutex;
 use tower::ServiceExt;
 use uuid::Uuid;
@@ -107,6 +111,11 @@ impl World {
     async fn made(database: Database, change: impl FnOnce(&mut Serve)) -> anyhow::Result<Self> {
         let (a, b) = (Tenant::new("acme"), Tenant::new("globex"));
         plant(&database, &[&a, &b]).await?;
+        if let Ok(model) = std::env::var("AUDIT_TEST_STORAGE") {
+            for tenant in [&a, &b] {
+                moving::tenant(&database.url("postgres").parse()?, tenant.id, &model).await?;
+            }
+        }
         let objects = tempfile::tempdir()?;
         let mut settings = Serve { objects: Some(url_of(&objects)), ..settings(&database, 4) };
         change(&mut settings);
@@ -133,6 +142,26 @@ impl World {
 
     pub async fn post(&self, token: &str, path: &str, body: Value) -> Answer {
         self.call(token, Method::POST, path, Some(body)).await
+    }
+
+    /// A connection as the database role `role` that finds the tables of `tenant` by their bare names, wherever they are.
+    pub async fn at_home(&self, tenant: &Tenant, role: &str) -> anyhow::Result<PgConnection> {
+        let mut admin = self.database.connect("postgres").await?;
+        let place = "SELECT storage, home FROM tenants WHERE id = $1";
+        let (storage, home): (String, String) = sqlx::query_as(place).bind(tenant.id).fetch_one(&mut admin).await?;
+        admin.close().await?;
+        let mut options: PgConnectOptions = self.database.url(role).parse()?;
+        if storage == "database" {
+            options = options.database(&name_of(tenant.id));
+        }
+        Ok(PgConnection::connect_with(&options.options([("search_path", home.replace(' ', ""))])).await?)
+    }
+
+    /// Runs statements as administrator where the tables of `tenant` are.
+    pub async fn sql(&self, tenant: &Tenant, statements: &str) -> anyhow::Result<()> {
+        let mut admin = self.at_home(tenant, "postgres").await?;
+        sqlx::raw_sql(AssertSqlSafe(statements.to_string())).execute(&mut admin).await?;
+        Ok(admin.close().await?)
     }
 
     /// A bearer of `role` in `tenant`; nobody's is empty.
