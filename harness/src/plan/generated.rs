@@ -7,7 +7,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::request::Naming;
-use super::sweep::requirement;
+use super::requirement::requirement;
 use super::{Answer, Expect, Planner, Step, Vector, body};
 use crate::canary::Owner;
 use crate::cell::{Cell, PoolState, Relation};

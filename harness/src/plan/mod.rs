@@ -3,8 +3,10 @@
 
 pub mod body;
 mod generated;
+mod hand_over;
 mod ranges;
 mod request;
+mod requirement;
 mod step;
 mod sweep;
 

@@ -1,11 +1,12 @@
-//! The sweep: every operation × application role × relation, each with its control; then the hand-overs.
+//! The sweep: every operation × application role × relation, each with its control.
 
 use std::collections::BTreeMap;
 
 use super::request::{Forge, Naming};
+use super::requirement::requirement;
 use super::{Answer, Expect, Listing, Planner, Proof, Request, Step, Vector};
 use crate::canary::Owner;
-use crate::cell::{Cell, Lanes, PoolState, Relation};
+use crate::cell::{Cell, PoolState, Relation};
 use crate::operation::{Operation, Place};
 use crate::principal::NOBODY;
 use crate::target::file::Access;
@@ -104,13 +105,13 @@ fn variants(operation: &Operation, access: &Access, role: &str, relation: Relati
 const TENANT_ID_WORD: u64 = u64::MAX;
 
 /// Who takes part in one sequence.
-struct Cast<'a> {
-    operation: &'a Operation,
-    access: &'a Access,
-    pool_state: PoolState,
-    observer: Owner,
-    other: Owner,
-    turn: u64,
+pub(super) struct Cast<'a> {
+    pub operation: &'a Operation,
+    pub access: &'a Access,
+    pub pool_state: PoolState,
+    pub observer: Owner,
+    pub other: Owner,
+    pub turn: u64,
 }
 
 impl Planner {
@@ -440,7 +441,7 @@ impl Planner {
         Listing { table: table.into(), complete, narrowed_to: self.narrowing(role, Some(table)) }
     }
 
-    fn step(
+    pub(super) fn step(
         &self,
         cast: &Cast<'_>,
         role: &str,
@@ -487,77 +488,6 @@ impl Planner {
     fn requirement(&self, cast: &Cast<'_>, role: &str, relation: Relation, vector: Vector) -> String {
         requirement(cast.operation, cast.access, role, relation, vector).into()
     }
-
-    /// Lists of tenants' own tables that need no object to be named.
-    fn complete_lists(&self) -> Vec<&Access> {
-        let fits = |access: &&Access| {
-            let operation = self.operation(&access.id);
-            complete_list(access) && operation.is_some_and(|o| o.parameters_in(Place::Path).next().is_none())
-        };
-        self.plan.target.operation.iter().filter(fits).collect()
-    }
-
-    /// How many hand-over sequences each pool state has.
-    pub(super) fn hand_overs(&self) -> u64 {
-        self.complete_lists().len() as u64 * u64::from(self.plan.bounds.tenants.min(24)) * 2
-    }
-
-    /// One connection serves the owner, then another tenant, nobody, and the owner again; in every second sequence a
-    /// client goes away in between.
-    pub(super) fn hand_over(&self, pool_state: PoolState, turn: u64) -> Result<Vec<Step>, String> {
-        let lists = self.complete_lists();
-        let cancels = turn % 2 == 1;
-        let access = lists[(turn / 2) as usize % lists.len()];
-        let Some(operation) = self.operation(&access.id) else { return Ok(Vec::new()) };
-        let round = turn / 2 / lists.len() as u64;
-        let tenants = u64::from(self.plan.bounds.tenants);
-        let observer = Owner::new((round % tenants) as u32);
-        let other = Owner::new(((round + 1 + turn % (tenants - 1)) % tenants) as u32);
-        let cast = Cast { operation, access, pool_state, observer, other, turn };
-        let back = Cast { observer: other, other: observer, ..cast };
-        let table = access.table.clone().unwrap_or_default();
-        let roles: Vec<&str> = access
-            .allow
-            .iter()
-            .map(String::as_str)
-            .filter(|r| self.plan.target.role(r).is_some_and(|role| !role.platform))
-            .collect();
-        let Some(role) = roles.get(round as usize % roles.len().max(1)) else { return Ok(Vec::new()) };
-        let requirement = if cancels { "pool/after-cancel" } else { "pool/hand-over" };
-        let list = |cast: &Cast<'_>| -> Result<Step, String> {
-            let mut step = self.step(cast, role, Relation::Own, Vector::HandOver, BTreeMap::new())?;
-            step.walk = access.list.as_ref().is_some_and(|l| l.next.is_some());
-            step.requirement = requirement.into();
-            step.expect =
-                Expect { answer: Answer::Success, lists: Some(self.listing(role, &table, true)), ..Expect::default() };
-            Ok(step)
-        };
-        let mut steps = vec![list(&cast)?, list(&back)?];
-        if cancels {
-            let mut gone = list(&cast)?;
-            gone.walk = false;
-            gone.expect = Expect::default();
-            gone.abandon_after = Some([15, 30, 45, 60, 75, 90, 105][(turn / 2 % 7) as usize]);
-            steps.insert(1, gone);
-        } else {
-            let mut nobody = list(&cast)?;
-            nobody.actor = crate::principal::Principal::without_tenant(NOBODY);
-            nobody.walk = false;
-            nobody.cell.role = NOBODY.into();
-            nobody.expect = Expect { answer: Answer::Refused, ..Expect::default() };
-            steps.push(nobody);
-            steps.push(list(&cast)?);
-        }
-        if pool_state.lanes == Lanes::Many {
-            steps.truncate(3);
-        }
-        Ok(steps)
-    }
-}
-
-/// A list of a planted table that needs no object to be named.
-fn complete_list(access: &Access) -> bool {
-    access.table.is_some() && !access.allow.is_empty() && access.list.as_ref().is_some_and(|list| list.complete)
 }
 
 fn names_object(cast: &Cast<'_>) -> bool {
@@ -569,39 +499,4 @@ fn id_parameter(operation: &Operation, access: &Access, table: &str) -> Option<S
     let mut path = operation.parameters_in(Place::Path);
     let named = path.find(|p| access.params.get(&p.name).is_some_and(|r| r.split('.').next() == Some(table)));
     named.map(|p| p.name.clone())
-}
-
-/// The requirement that a violation by such a step counts against.
-pub(super) fn requirement(
-    operation: &Operation,
-    access: &Access,
-    role: &str,
-    relation: Relation,
-    vector: Vector,
-) -> &'static str {
-    let allowed = access.open || access.allow.iter().any(|r| r == role);
-    match vector {
-        Vector::Credential => return "role/bad-credential",
-        _ if !allowed && role == NOBODY => return "role/no-credential",
-        _ if !allowed => return "role/refused",
-        Vector::ForgedQuery => return "context/forged-query",
-        Vector::ForgedHeader => return "context/forged-header",
-        Vector::ForgedBody => return "context/forged-body",
-        Vector::Cursor => return "read/cursor",
-        Vector::HandOver => return "pool/hand-over",
-        Vector::Generated => return "read/filter",
-        Vector::Plain | Vector::Object | Vector::Filter => {}
-    }
-    let objects = operation.parameters_in(Place::Path).any(|p| access.params.contains_key(&p.name));
-    match (&access.list, operation.is_read()) {
-        (Some(list), _) if !list.complete => "read/search",
-        (Some(_), _) if vector == Vector::Filter => "read/filter",
-        (Some(_), _) if objects && relation != Relation::Own => "read/by-id",
-        (Some(_), _) => "read/list",
-        (None, true) if objects => "read/by-id",
-        (None, true) => "read/self",
-        (None, false) if access.creates.is_some() => "write/create",
-        (None, false) if objects => "write/by-id",
-        (None, false) => "role/sign-in",
-    }
 }
