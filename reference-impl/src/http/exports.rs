@@ -64,7 +64,8 @@ pub enum ExportState {
 }
 
 impl ExportState {
-    fn word(self) -> &'static str {
+    /// The word.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
@@ -114,6 +115,13 @@ impl ExportFilter {
     pub fn filter(self) -> Result<Filter, Problem> {
         let Self { actor, action, target_type, target_id, from, to, sort } = self;
         EventFilter { actor, action, target_type, target_id, from, to, sort }.filter()
+    }
+}
+
+impl From<EventFilter> for ExportFilter {
+    fn from(list: EventFilter) -> Self {
+        let EventFilter { actor, action, target_type, target_id, from, to, sort } = list;
+        Self { actor, action, target_type, target_id, from, to, sort }
     }
 }
 

@@ -30,15 +30,15 @@ const OFFERED: i64 = 100;
 const BACK: Duration = Duration::days(30);
 
 /// What stands above each page of one who is signed in.
-struct Top {
-    tenant: Uuid,
-    here: Membership,
-    all: Vec<Membership>,
+pub(super) struct Top {
+    pub tenant: Uuid,
+    pub here: Membership,
+    pub all: Vec<Membership>,
 }
 
 impl Top {
     /// For one whose session was just seen to stand.
-    async fn of(app: &App, caller: &Caller) -> Result<Self, Problem> {
+    pub async fn of(app: &App, caller: &Caller) -> Result<Self, Problem> {
         let tenant = caller.tenant().ok_or(Problem::Forbidden)?;
         let mut all = memberships(app, caller.id).await?;
         let at = all.iter().position(|one| one.tenant == tenant).ok_or(Problem::Unauthenticated)?;

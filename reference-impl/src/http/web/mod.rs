@@ -8,6 +8,7 @@ mod answer;
 mod chart;
 mod docs;
 mod events;
+mod exports;
 mod session;
 mod sign_in;
 mod text;
@@ -23,10 +24,13 @@ use super::App;
 use crate::problem::Problem;
 
 /// The routes that speak HTML.
-pub const ROUTES: [&str; 9] = [
+pub const ROUTES: [&str; 12] = [
     "GET /",
     "GET /events/{id}",
     "POST /events/{id}/annotations",
+    "GET /exports",
+    "POST /exports",
+    "GET /exports/{id}/download",
     "GET /sign-in",
     "POST /sign-in",
     "POST /sign-in/tenant",
@@ -43,6 +47,8 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route("/", get(events::list))
         .route("/events/{id}", get(events::event))
         .route("/events/{id}/annotations", post(events::annotate))
+        .route("/exports", get(exports::list).post(exports::ask))
+        .route("/exports/{id}/download", get(exports::download))
         .route("/sign-in", get(sign_in::form).post(sign_in::sign_in))
         .route("/sign-in/tenant", post(sign_in::choose))
         .route("/tenants/switch", post(sign_in::switch))

@@ -105,6 +105,20 @@ impl Wanted {
         all.into_iter().filter(|(_, value, _)| !value.is_empty()).collect()
     }
 
+    /// The filters that an export takes over: the form's field, and its value.
+    pub fn exported(&self) -> Vec<(&'static str, &str)> {
+        let all = [
+            ("actor", &self.actor),
+            ("action", &self.action),
+            ("target_type", &self.target_type),
+            ("target_id", &self.target_id),
+            ("from", &self.from),
+            ("to", &self.to),
+            ("sort", &self.sort),
+        ];
+        all.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, value.as_str())).collect()
+    }
+
     /// The address of this list.
     pub fn address(&self) -> String {
         // Strings alone: nothing that cannot be written.

@@ -1,0 +1,42 @@
+//! Which requirement a step counts against.
+
+use super::Vector;
+use crate::cell::Relation;
+use crate::operation::{Operation, Place};
+use crate::principal::NOBODY;
+use crate::target::file::Access;
+
+/// The requirement that a violation by such a step counts against.
+pub(super) fn requirement(
+    operation: &Operation,
+    access: &Access,
+    role: &str,
+    relation: Relation,
+    vector: Vector,
+) -> &'static str {
+    let allowed = access.open || access.allow.iter().any(|r| r == role);
+    match vector {
+        Vector::Credential => return "role/bad-credential",
+        _ if !allowed && role == NOBODY => return "role/no-credential",
+        _ if !allowed => return "role/refused",
+        Vector::ForgedQuery => return "context/forged-query",
+        Vector::ForgedHeader => return "context/forged-header",
+        Vector::ForgedBody => return "context/forged-body",
+        Vector::Cursor => return "read/cursor",
+        Vector::HandOver => return "pool/hand-over",
+        Vector::Generated => return "read/filter",
+        Vector::Plain | Vector::Object | Vector::Filter => {}
+    }
+    let objects = operation.parameters_in(Place::Path).any(|p| access.params.contains_key(&p.name));
+    match (&access.list, operation.is_read()) {
+        (Some(list), _) if !list.complete => "read/search",
+        (Some(_), _) if vector == Vector::Filter => "read/filter",
+        (Some(_), _) if objects && relation != Relation::Own => "read/by-id",
+        (Some(_), _) => "read/list",
+        (None, true) if objects => "read/by-id",
+        (None, true) => "read/self",
+        (None, false) if access.creates.is_some() => "write/create",
+        (None, false) if objects => "write/by-id",
+        (None, false) => "role/sign-in",
+    }
+}
