@@ -43,7 +43,7 @@ pub enum Command {
     },
     /// Serve the API and the page; refuses where `doctor` finds something.
     Serve(Serve),
-    /// Work the queue: write exports.
+    /// Work the queue: write exports, send to webhooks.
     Worker(Work),
     /// Look for holes in the wall: database roles, policies, functions, schema.
     Doctor(Doctor),
@@ -90,9 +90,12 @@ pub struct Serve {
     /// Let the page's cookies travel over plain http: only to try it on one machine.
     #[arg(long, env = "AUDIT_PLAIN_HTTP")]
     pub plain_http: bool,
-    /// Key that signs tokens, cursors and links: 32 bytes as hex.
+    /// Key that signs tokens, cursors and links, and that webhooks' secrets are made of: 32 bytes as hex.
     #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
     pub token_key: String,
+    /// Let webhooks send to private addresses, such as this machine's: only where every tenant is trusted.
+    #[arg(long, env = "AUDIT_WEBHOOK_PRIVATE")]
+    pub webhook_private: bool,
     /// Work the queue, too.
     #[arg(long, env = "AUDIT_WITH_WORKER")]
     pub with_worker: bool,
@@ -110,16 +113,24 @@ pub struct Work {
     /// Where attachments and exports are kept, as `audit-api serve` has it.
     #[arg(long, env = "AUDIT_OBJECTS", hide_env_values = true)]
     pub objects: Option<String>,
-    /// The key that `audit-api serve` has: logs name a tenant by the same hash.
+    /// The key that `audit-api serve` has: logs name a tenant by the same hash, webhooks sign with the secrets it showed.
     #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
     pub token_key: String,
+    /// Let webhooks send to private addresses, as `audit-api serve` has it.
+    #[arg(long, env = "AUDIT_WEBHOOK_PRIVATE")]
+    pub webhook_private: bool,
 }
 
 impl Serve {
     /// How to work beside serving, when that is asked for.
     pub(crate) fn work(&self) -> Option<Work> {
         let worker_database_url = self.worker_database_url.clone().filter(|_| self.with_worker)?;
-        Some(Work { worker_database_url, objects: self.objects.clone(), token_key: self.token_key.clone() })
+        Some(Work {
+            worker_database_url,
+            objects: self.objects.clone(),
+            token_key: self.token_key.clone(),
+            webhook_private: self.webhook_private,
+        })
     }
 }
 

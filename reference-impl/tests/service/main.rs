@@ -28,5 +28,7 @@ mod stream;
 mod support;
 mod tenant_objects;
 mod traces;
+mod webhooks;
+mod work;
 mod world;
 mod writes;
