@@ -8,7 +8,7 @@ CREATE TABLE webhooks (
   id             uuid NOT NULL,
   url            text NOT NULL,
   -- Whole actions, or how they begin, before a `*`; none means all.
-  actions        text[] NOT NULL DEFAULT '{}',
+  actions        jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(actions) = 'array'),
   enabled        boolean NOT NULL DEFAULT true,
   created_by     uuid NOT NULL,
   -- Who made or last changed it: nothing is sent once this person manages the tenant no more.

@@ -73,7 +73,7 @@ impl AuditStore {
         // Held, so that none is deleted before its deliveries are written.
         query.push(" AND enabled FOR KEY SHARE");
         self.events_changed = true;
-        let wants = |row: &PgRow| Wants { webhook: row.get("id"), actions: row.get("actions") };
+        let wants = |row: &PgRow| Wants { webhook: row.get("id"), actions: row.get::<Json<_>, _>("actions").0 };
         let wants: Vec<Wants> = query.build().fetch_all(self.connection()).await?.iter().map(wants).collect();
         let wanted = |event: &Event| {
             let by = wants.iter().filter(|wants| wants.wants(&event.action));

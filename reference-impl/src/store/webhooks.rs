@@ -1,6 +1,7 @@
 //! Webhooks: where a tenant's events are sent, and which of them.
 
 use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ impl AuditStore {
             .bind(tenant)
             .bind(Uuid::now_v7())
             .bind(&new.url)
-            .bind(&new.actions)
+            .bind(Json(&new.actions))
             .bind(new.enabled)
             .bind(by)
             .fetch_one(self.connection())
@@ -107,7 +108,7 @@ impl AuditStore {
             .bind(tenant)
             .bind(id)
             .bind(&change.url)
-            .bind(&change.actions)
+            .bind(change.actions.as_ref().map(Json))
             .bind(change.enabled)
             .bind(by)
             .bind(change.rotate_secret)
@@ -148,7 +149,7 @@ fn webhook(row: &PgRow) -> Webhook {
     Webhook {
         id: row.get("id"),
         url: row.get("url"),
-        actions: row.get("actions"),
+        actions: row.get::<Json<_>, _>("actions").0,
         enabled: row.get("enabled"),
         created_by: row.get("created_by"),
         kept_by: row.get("kept_by"),
