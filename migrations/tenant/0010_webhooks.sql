@@ -56,7 +56,7 @@ GRANT UPDATE (url, actions, enabled, kept_by, secret_version, rotated_at, update
 GRANT SELECT, DELETE, INSERT (tenant_id, id, webhook_id, event_id) ON webhook_deliveries TO audit_app;
 GRANT UPDATE (state, due_at) ON webhook_deliveries TO audit_app;
 GRANT SELECT ON webhooks TO audit_worker;
-GRANT SELECT, UPDATE (state, attempts, due_at, last_status, last_error, last_attempt_at) ON webhook_deliveries
+GRANT SELECT, DELETE, UPDATE (state, attempts, due_at, last_status, last_error, last_attempt_at) ON webhook_deliveries
   TO audit_worker;
 
 RESET ROLE;

@@ -43,7 +43,7 @@ pub enum Command {
     },
     /// Serve the API and the page; refuses where `doctor` finds something.
     Serve(Serve),
-    /// Work the queue: write exports, send to webhooks.
+    /// Work the queue, write exports and send to webhooks, and seal every tenant's events now and then.
     Worker(Work),
     /// Look for holes in the wall: database roles, policies, functions, schema.
     Doctor(Doctor),
@@ -102,6 +102,9 @@ pub struct Serve {
     /// The database, as `audit_worker`; needed only to work the queue.
     #[arg(long, env = "AUDIT_WORKER_DATABASE_URL", hide_env_values = true, required_if_eq("with_worker", "true"))]
     pub worker_database_url: Option<String>,
+    /// Seconds between rounds in which a worker seals the events of all tenants into their chains.
+    #[arg(long, env = "AUDIT_SEAL_EVERY_S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seal_every_s: u64,
 }
 
 /// How to work.
@@ -119,6 +122,9 @@ pub struct Work {
     /// Let webhooks send to private addresses, as `audit-api serve` has it.
     #[arg(long, env = "AUDIT_WEBHOOK_PRIVATE")]
     pub webhook_private: bool,
+    /// Seconds between rounds in which a worker seals the events of all tenants into their chains.
+    #[arg(long, env = "AUDIT_SEAL_EVERY_S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seal_every_s: u64,
 }
 
 impl Serve {
@@ -130,6 +136,7 @@ impl Serve {
             objects: self.objects.clone(),
             token_key: self.token_key.clone(),
             webhook_private: self.webhook_private,
+            seal_every_s: self.seal_every_s,
         })
     }
 }

@@ -61,7 +61,13 @@ pub(crate) async fn send(scope: &TenantScope, courier: &Courier, id: Uuid) -> Re
         unseen |= due.deliveries.iter().any(|delivery| delivery.event.is_none());
         scope.run(move |store| Box::pin(async move { store.tell(&told).await })).await?;
     }
-    scope.run(move |store| Box::pin(store.come_back(id))).await?;
+    let ending = scope.run(move |store| {
+        Box::pin(async move {
+            store.forget_deliveries(id).await?;
+            store.come_back(id).await
+        })
+    });
+    ending.await?;
     if unseen { Err(Problem::NotFound) } else { Ok(()) }
 }
 

@@ -32,8 +32,8 @@ use crate::worker::{self, Workshop};
 
 /// How long requests under way may take to end once we are asked to: longer than any request may take.
 const GRACE: Duration = Duration::from_secs(25);
-/// Connections of a worker: its jobs, its heartbeat, its looks at the queue.
-const WORKER_POOL: u32 = 5;
+/// Connections of a worker: its jobs, its sealing, its heartbeat, its looks at the queue.
+const WORKER_POOL: u32 = 8;
 /// How long a database may take to answer at start-up.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Tenants that are asked for at a time.
@@ -172,7 +172,13 @@ pub async fn workshop(work: &Work) -> anyhow::Result<Workshop> {
     let pool = worker_pool(WORKER_POOL, &work.worker_database_url).await?;
     let objects = Objects::open(work.objects.as_deref(), &derived(&key, "objects"))?;
     let courier = Courier::new(Reach::of(work.webhook_private), WebhookKeys::new(&derived(&key, "webhooks")))?;
-    Ok(Workshop { storage: Storage::new(pool), objects, courier, log_key: derived(&key, "log") })
+    Ok(Workshop {
+        storage: Storage::new(pool),
+        objects,
+        courier,
+        seal_every: Duration::from_secs(work.seal_every_s),
+        log_key: derived(&key, "log"),
+    })
 }
 
 /// The service's shared state, its pools open.

@@ -19,6 +19,7 @@ use crate::export;
 use crate::objects::Objects;
 use crate::problem::Problem;
 use crate::scope::TenantScope;
+use crate::sealing;
 use crate::storage::Storage;
 use crate::token;
 
@@ -46,6 +47,8 @@ pub struct Workshop {
     pub objects: Objects,
     /// Sends to webhooks.
     pub courier: Courier,
+    /// The pause between rounds of sealing.
+    pub seal_every: Duration,
     /// Hashes a tenant's id for the log and for dead letters.
     pub log_key: Vec<u8>,
 }
@@ -103,11 +106,18 @@ impl TaskHandler for TenantJob {
 }
 
 impl Workshop {
-    /// Works until `asked` to end.
+    /// Works until `asked` to end, and seals meanwhile.
     ///
     /// # Errors
     /// A queue that is not there, or that this database role must not work.
     pub async fn work(self, asked: watch::Receiver<bool>) -> anyhow::Result<()> {
+        tokio::select! {
+            worked = self.work_queue(asked) => worked,
+            never = sealing::seal_every(self.seal_every, &self.storage) => match never {},
+        }
+    }
+
+    async fn work_queue(&self, asked: watch::Receiver<bool>) -> anyhow::Result<()> {
         // The first time whatever is wrong is wrong for good.
         let mut worker = Some(self.worker(asked.clone()).await.context("the queue cannot be worked")?);
         loop {

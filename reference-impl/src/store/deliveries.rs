@@ -2,7 +2,8 @@
 
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
-use uuid::Uuid;
+use time::{Duration, OffsetDateTime};
+use uuid::{NoContext, Timestamp, Uuid};
 
 use super::events::{COLUMNS as EVENT_COLUMNS, event};
 use super::{AuditStore, own};
@@ -14,6 +15,11 @@ use crate::signing::SecretOf;
 
 const COLUMNS: &str =
     "id, webhook_id, event_id, state, attempts, last_status, last_error, last_attempt_at, due_at, created_at";
+
+/// A delivery that ended is kept for so long, and forgotten once its webhook sends again.
+const KEPT: Duration = Duration::days(30);
+/// So many are forgotten at a time, which takes longer than adding as many.
+const FORGOTTEN_MAX: u32 = 5_000;
 
 /// What is due at a webhook.
 pub struct AllDue {
@@ -206,6 +212,27 @@ impl AuditStore {
         Ok(())
     }
 
+    /// Forgets a webhook's deliveries that ended, those older than `KEPT` and some of them at a time.
+    ///
+    /// # Errors
+    /// What the database fails with.
+    pub async fn forget_deliveries(&mut self, webhook: Uuid) -> Result<(), Problem> {
+        let tenant = self.tenant;
+        let own = own();
+        let oldest = OffsetDateTime::now_utc() - KEPT;
+        // Ids are in the order of time, and so is their index; the instant itself decides.
+        let first = Timestamp::from_unix(NoContext, u64::try_from(oldest.unix_timestamp()).unwrap_or(0), 0);
+        let statement = format!(
+            "DELETE FROM webhook_deliveries WHERE {own} AND id IN ( \
+               SELECT id FROM webhook_deliveries \
+                WHERE {own} AND webhook_id = $2 AND id < $3 AND created_at < $4 AND state <> 'waiting' \
+                ORDER BY id LIMIT {FORGOTTEN_MAX})"
+        );
+        let forget = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(webhook);
+        forget.bind(Uuid::new_v7(first)).bind(oldest).execute(self.connection()).await?;
+        Ok(())
+    }
+
     /// Lets a webhook's job come back once something is due that waits there, if anything does.
     ///
     /// # Errors
@@ -217,7 +244,7 @@ impl AuditStore {
             own()
         );
         let next = sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).bind(webhook);
-        let next: Option<time::OffsetDateTime> = next.fetch_one(self.connection()).await?;
+        let next: Option<OffsetDateTime> = next.fetch_one(self.connection()).await?;
         if let Some(at) = next {
             let postpone = sqlx::query("SELECT postpone_webhook($1, $2)").bind(webhook).bind(at);
             postpone.execute(self.directory()).await?;

@@ -7,6 +7,7 @@ mod cursors;
 mod database;
 #[cfg(feature = "defects")]
 mod defects;
+mod deliveries;
 mod doctor;
 mod document;
 mod exports;
@@ -17,6 +18,7 @@ mod page;
 mod process;
 mod program;
 mod proofs;
+mod receiver;
 mod refusals;
 mod restart;
 mod roles;

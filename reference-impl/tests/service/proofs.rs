@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::program::{command, free_port};
+use crate::work::{Working, until};
 use crate::world::{Tenant, World, event};
 
 /// Follows the proof of an event from its digest to the head, over as many proofs as that takes, and says what is wrong.
@@ -186,6 +187,37 @@ async fn writing_does_not_wait_for_one_who_seals() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How many links each tenant's chain has, by its id.
+async fn links(world: &World) -> anyhow::Result<Vec<(Uuid, i64)>> {
+    let mut admin = world.database.connect("postgres").await?;
+    let links = "SELECT tenant_id, count(*) FROM chain_links GROUP BY 1 ORDER BY 1";
+    Ok(sqlx::query_as(links).fetch_all(&mut admin).await?)
+}
+
+#[tokio::test]
+async fn a_worker_seals_what_is_written_now_and_then_and_each_event_once() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    // Two of them: of those who seal at the same time one has the head.
+    let working = [
+        Working::with(&world, |work| work.seal_every_s = 1).await?,
+        Working::with(&world, |work| work.seal_every_s = 1).await?,
+    ];
+    for round in 1..=2 {
+        for tenant in [&world.a, &world.b] {
+            world.event(tenant, "member", "d").await;
+        }
+        let mut expected = vec![(world.a.id, round), (world.b.id, round)];
+        expected.sort();
+        until("sealed events", async || Ok((links(&world).await? == expected).then_some(()))).await?;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(links(&world).await?.iter().all(|(_, links)| *links == 2), "no event twice");
+    for one in working {
+        one.ended().await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_command_seals_all_tenants_as_worker_and_as_no_one_above_the_wall() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -204,11 +236,8 @@ async fn the_command_seals_all_tenants_as_worker_and_as_no_one_above_the_wall() 
     }
     let (code, told) = seal("audit_worker").await?;
     assert_eq!(code, Some(0), "{told}");
-    let mut admin = world.database.connect("postgres").await?;
-    let links = "SELECT tenant_id, count(*) FROM chain_links GROUP BY 1 ORDER BY 1";
-    let found: Vec<(Uuid, i64)> = sqlx::query_as(links).fetch_all(&mut admin).await?;
     let mut expected = vec![(world.a.id, 1), (world.b.id, 1)];
     expected.sort();
-    assert_eq!(found, expected);
+    assert_eq!(links(&world).await?, expected);
     Ok(())
 }

@@ -21,17 +21,19 @@ pub struct Working {
 
 impl Working {
     pub async fn on(world: &World) -> anyhow::Result<Self> {
-        Self::within(world, true).await
+        Self::with(world, |_| {}).await
     }
 
-    /// As [`Working::on`]; its webhooks reach this machine only when `private`.
-    pub async fn within(world: &World, private: bool) -> anyhow::Result<Self> {
-        let work = Work {
+    /// As [`Working::on`], with other settings.
+    pub async fn with(world: &World, change: impl FnOnce(&mut Work)) -> anyhow::Result<Self> {
+        let mut work = Work {
             worker_database_url: world.database.url("audit_worker"),
             objects: Some(url_of(&world.objects)),
             token_key: TOKEN_KEY.into(),
-            webhook_private: private,
+            webhook_private: true,
+            seal_every_s: 86_400,
         };
+        change(&mut work);
         let (asked, heard) = watch::channel(false);
         let task = tokio::spawn(workshop(&work).await?.work(heard));
         Ok(Self { asked, task })

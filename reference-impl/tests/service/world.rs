@@ -210,6 +210,7 @@ pub fn settings(database: &Database, pool_size: u32) -> Serve {
         webhook_private: false,
         with_worker: false,
         worker_database_url: None,
+        seal_every_s: 86_400,
     }
 }
 
