@@ -172,3 +172,27 @@ async fn a_tenant_that_moves_takes_its_webhooks_along_and_they_go_on() -> anyhow
     assert_eq!(other.received().await.len(), 0);
     working.ended().await
 }
+
+#[tokio::test]
+async fn an_event_that_is_written_while_a_webhook_is_deleted_is_kept() -> anyhow::Result<()> {
+    let world = world().await?;
+    let (webhook, _) = made(&world, &world.a, "https://example.org/", &[]).await;
+    let mut deleting = world.database.connect("postgres").await?;
+    deleting.execute("BEGIN; SELECT FROM shared.webhooks FOR UPDATE").await?;
+    let deleted = async {
+        until("a writer that waits", async || {
+            let waits =
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            Ok((count(&world, waits).await? == 1).then_some(()))
+        })
+        .await?;
+        deleting.execute("DELETE FROM shared.webhooks; COMMIT").await?;
+        anyhow::Ok(())
+    };
+    let (_, deleted) = tokio::join!(world.event(&world.a, "member", "d"), deleted);
+    deleted?;
+    let owner = world.token(&world.a, "owner").await;
+    world.get(&owner, &format!("/v1/webhooks/{webhook}")).await.expect(404);
+    assert_eq!(world.get(&owner, "/v1/events?count=true").await.expect(200).json()["total"], 1);
+    Ok(())
+}
