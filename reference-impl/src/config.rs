@@ -43,7 +43,7 @@ pub enum Command {
     },
     /// Serve the API and the page; refuses where `doctor` finds something.
     Serve(Serve),
-    /// Work the queue: write exports.
+    /// Work the queue, write exports and send to webhooks, and seal every tenant's events now and then.
     Worker(Work),
     /// Look for holes in the wall: database roles, policies, functions, schema.
     Doctor(Doctor),
@@ -90,15 +90,21 @@ pub struct Serve {
     /// Let the page's cookies travel over plain http: only to try it on one machine.
     #[arg(long, env = "AUDIT_PLAIN_HTTP")]
     pub plain_http: bool,
-    /// Key that signs tokens, cursors and links: 32 bytes as hex.
+    /// Key that signs tokens, cursors and links, and that webhooks' secrets are made of: 32 bytes as hex.
     #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
     pub token_key: String,
+    /// Let webhooks send to private addresses, such as this machine's: only where every tenant is trusted.
+    #[arg(long, env = "AUDIT_WEBHOOK_PRIVATE")]
+    pub webhook_private: bool,
     /// Work the queue, too.
     #[arg(long, env = "AUDIT_WITH_WORKER")]
     pub with_worker: bool,
     /// The database, as `audit_worker`; needed only to work the queue.
     #[arg(long, env = "AUDIT_WORKER_DATABASE_URL", hide_env_values = true, required_if_eq("with_worker", "true"))]
     pub worker_database_url: Option<String>,
+    /// Seconds between rounds in which a worker seals the events of all tenants into their chains.
+    #[arg(long, env = "AUDIT_SEAL_EVERY_S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seal_every_s: u64,
 }
 
 /// How to work.
@@ -110,16 +116,28 @@ pub struct Work {
     /// Where attachments and exports are kept, as `audit-api serve` has it.
     #[arg(long, env = "AUDIT_OBJECTS", hide_env_values = true)]
     pub objects: Option<String>,
-    /// The key that `audit-api serve` has: logs name a tenant by the same hash.
+    /// The key that `audit-api serve` has: logs name a tenant by the same hash, webhooks sign with the secrets it showed.
     #[arg(long, env = "AUDIT_TOKEN_KEY", hide_env_values = true)]
     pub token_key: String,
+    /// Let webhooks send to private addresses, as `audit-api serve` has it.
+    #[arg(long, env = "AUDIT_WEBHOOK_PRIVATE")]
+    pub webhook_private: bool,
+    /// Seconds between rounds in which a worker seals the events of all tenants into their chains.
+    #[arg(long, env = "AUDIT_SEAL_EVERY_S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seal_every_s: u64,
 }
 
 impl Serve {
     /// How to work beside serving, when that is asked for.
     pub(crate) fn work(&self) -> Option<Work> {
         let worker_database_url = self.worker_database_url.clone().filter(|_| self.with_worker)?;
-        Some(Work { worker_database_url, objects: self.objects.clone(), token_key: self.token_key.clone() })
+        Some(Work {
+            worker_database_url,
+            objects: self.objects.clone(),
+            token_key: self.token_key.clone(),
+            webhook_private: self.webhook_private,
+            seal_every_s: self.seal_every_s,
+        })
     }
 }
 

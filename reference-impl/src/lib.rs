@@ -4,9 +4,11 @@
 
 pub mod caller;
 pub mod config;
+pub mod courier;
 pub mod cursor;
 #[cfg_attr(not(feature = "defects"), allow(dead_code, reason = "the seams are constant without the feature"))]
 mod defects;
+mod delivery;
 pub mod demo;
 pub mod doctor;
 mod export;
@@ -17,9 +19,11 @@ pub mod limits;
 pub mod objects;
 pub mod platform;
 pub mod problem;
+pub mod reach;
 pub mod scope;
 pub mod sealing;
 pub mod serve;
+pub mod signing;
 pub mod storage;
 pub mod store;
 pub mod telemetry;

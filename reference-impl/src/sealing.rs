@@ -1,4 +1,8 @@
-//! Seals the events of all tenants, one tenant at a time through its own door.
+//! Seals the events of all tenants, one tenant at a time through its own door: once by command, or every so often beside
+//! the queue.
+
+use std::convert::Infallible;
+use std::time::Duration;
 
 use anyhow::bail;
 use sqlx::Row;
@@ -19,26 +23,43 @@ const TENANTS: i32 = 100;
 /// No database, a wall with holes, or tenants that could not be sealed.
 pub async fn seal_all(url: &str) -> anyhow::Result<()> {
     let pool = serve::worker_pool(2, url).await?;
+    let failed = seal_each(&Storage::new(pool.clone())).await?;
+    pool.close().await;
+    if failed > 0 {
+        bail!("{failed} tenants could not be sealed: the log says why; run it again");
+    }
+    Ok(())
+}
+
+/// Seals what waits in every tenant, again and again with a pause of `every`. Of several that do, each takes a tenant's
+/// head in turn.
+pub(crate) async fn seal_every(every: Duration, storage: &Storage) -> Infallible {
+    loop {
+        tokio::time::sleep(every).await;
+        if seal_each(storage).await.is_err() {
+            tracing::warn!("the tenants to seal are out of reach");
+        }
+    }
+}
+
+/// Seals what waits in every tenant; how many could not be sealed.
+async fn seal_each(storage: &Storage) -> anyhow::Result<usize> {
     let (mut after, mut sealed_total, mut failed) = (None::<Uuid>, 0, 0);
-    let storage = Storage::new(pool.clone());
     loop {
         let page = sqlx::query("SELECT tenant_id FROM tenants_to_seal($1, $2)").bind(after).bind(TENANTS);
-        let tenants: Vec<Uuid> = page.fetch_all(&pool).await?.iter().map(|row| row.get("tenant_id")).collect();
+        let page = page.fetch_all(storage.directory()).await?;
+        let tenants: Vec<Uuid> = page.iter().map(|row| row.get("tenant_id")).collect();
         let Some(last) = tenants.last() else { break };
         after = Some(*last);
         for tenant in tenants {
-            match seal_one(&storage, tenant).await {
+            match seal_one(storage, tenant).await {
                 Ok(count) => sealed_total += count,
                 Err(_) => failed += 1,
             }
         }
     }
-    pool.close().await;
-    tracing::info!(sealed_total, "sealed");
-    if failed > 0 {
-        bail!("{failed} tenants could not be sealed: the log says why; run it again");
-    }
-    Ok(())
+    tracing::info!(sealed_total, failed, "sealed");
+    Ok(failed)
 }
 
 async fn seal_one(storage: &Storage, tenant: Uuid) -> Result<usize, Problem> {

@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Cli, Command, Databases, Doctor, Format, Move, Serve, Tenants, Work};
+use crate::courier::Courier;
 use crate::cursor::Sealer;
 use crate::defects;
 use crate::demo;
@@ -21,7 +22,9 @@ use crate::limits::Limits;
 use crate::objects::Objects;
 use crate::platform;
 use crate::problem::Problem;
+use crate::reach::Reach;
 use crate::sealing;
+use crate::signing::WebhookKeys;
 use crate::storage::{self, Storage};
 use crate::telemetry;
 use crate::token::{Signer, derived};
@@ -29,8 +32,8 @@ use crate::worker::{self, Workshop};
 
 /// How long requests under way may take to end once we are asked to: longer than any request may take.
 const GRACE: Duration = Duration::from_secs(25);
-/// Connections of a worker: its jobs, its heartbeat, its looks at the queue.
-const WORKER_POOL: u32 = 5;
+/// Connections of a worker: its jobs, its sealing, its heartbeat, its looks at the queue.
+const WORKER_POOL: u32 = 8;
 /// How long a database may take to answer at start-up.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Tenants that are asked for at a time.
@@ -168,7 +171,14 @@ pub async fn workshop(work: &Work) -> anyhow::Result<Workshop> {
     let key = key(&work.token_key)?;
     let pool = worker_pool(WORKER_POOL, &work.worker_database_url).await?;
     let objects = Objects::open(work.objects.as_deref(), &derived(&key, "objects"))?;
-    Ok(Workshop { storage: Storage::new(pool), objects, log_key: derived(&key, "log") })
+    let courier = Courier::new(Reach::of(work.webhook_private), WebhookKeys::new(&derived(&key, "webhooks")))?;
+    Ok(Workshop {
+        storage: Storage::new(pool),
+        objects,
+        courier,
+        seal_every: Duration::from_secs(work.seal_every_s),
+        log_key: derived(&key, "log"),
+    })
 }
 
 /// The service's shared state, its pools open.
@@ -194,6 +204,8 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
         hashing: Arc::new(Semaphore::new(hashing)),
         limits: Arc::new(Limits::of(serve.rate_tenant, serve.rate_principal)),
         streams: Streams::of(serve.streams),
+        reach: Reach::of(serve.webhook_private),
+        webhook_keys: WebhookKeys::new(&derived(&key, "webhooks")),
     })
 }
 

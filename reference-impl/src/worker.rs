@@ -13,17 +13,20 @@ use serde_json::Value;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::courier::Courier;
+use crate::delivery;
 use crate::export;
 use crate::objects::Objects;
 use crate::problem::Problem;
 use crate::scope::TenantScope;
+use crate::sealing;
 use crate::storage::Storage;
 use crate::token;
 
 /// The library's schema.
 pub(crate) const SCHEMA: &str = "graphile_worker";
 /// Jobs at a time.
-const AT_A_TIME: usize = 2;
+const AT_A_TIME: usize = 4;
 /// How often the queue is asked. No notification: those do not pass a pooler in transaction mode.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// How often a worker says that it lives, and the others look.
@@ -31,7 +34,7 @@ const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// A worker that has been silent for so long is dead.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 /// How long jobs under way may take to end once we are asked to.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(15);
 /// How long a worker waits after the queue was out of reach.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -42,6 +45,10 @@ pub struct Workshop {
     pub storage: Storage,
     /// Where files are kept.
     pub objects: Objects,
+    /// Sends to webhooks.
+    pub courier: Courier,
+    /// The pause between rounds of sealing.
+    pub seal_every: Duration,
     /// Hashes a tenant's id for the log and for dead letters.
     pub log_key: Vec<u8>,
 }
@@ -56,16 +63,18 @@ impl std::fmt::Debug for Workshop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Export,
+    Webhook,
 }
 
 impl Kind {
     fn of_word(word: &str) -> Option<Self> {
-        (word == "export").then_some(Self::Export)
+        [Self::Export, Self::Webhook].into_iter().find(|kind| kind.word() == word)
     }
 
     fn word(self) -> &'static str {
         match self {
             Self::Export => "export",
+            Self::Webhook => "webhook",
         }
     }
 }
@@ -97,11 +106,18 @@ impl TaskHandler for TenantJob {
 }
 
 impl Workshop {
-    /// Works until `asked` to end.
+    /// Works until `asked` to end, and seals meanwhile.
     ///
     /// # Errors
     /// A queue that is not there, or that this database role must not work.
     pub async fn work(self, asked: watch::Receiver<bool>) -> anyhow::Result<()> {
+        tokio::select! {
+            worked = self.work_queue(asked) => worked,
+            never = sealing::seal_every(self.seal_every, &self.storage) => match never {},
+        }
+    }
+
+    async fn work_queue(&self, asked: watch::Receiver<bool>) -> anyhow::Result<()> {
         // The first time whatever is wrong is wrong for good.
         let mut worker = Some(self.worker(asked.clone()).await.context("the queue cannot be worked")?);
         loop {
@@ -162,6 +178,7 @@ impl Workshop {
         let working = async {
             match kind {
                 Kind::Export => export::write(&scope, &self.objects, tenant, id).await,
+                Kind::Webhook => delivery::send(&scope, &self.courier, id).await,
             }
         };
         match AssertUnwindSafe(working).catch_unwind().await.unwrap_or(Err(Problem::Internal)) {
@@ -174,6 +191,8 @@ impl Workshop {
             Err(_) if last => {
                 let given_up = match kind {
                     Kind::Export => scope.run(move |store| Box::pin(store.fail_export(id))).await,
+                    // What waits there is the tenant's to have: it is tried again, later.
+                    Kind::Webhook => scope.run(move |store| Box::pin(store.come_back(id))).await,
                 };
                 given_up.map_err(|_| "it could not be given up")?;
                 self.refuse(Some(kind), "given up", Some(tenant)).await

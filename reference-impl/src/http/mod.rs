@@ -3,6 +3,7 @@
 pub mod annotations;
 pub mod api_keys;
 pub mod attachments;
+pub mod deliveries;
 mod download;
 pub mod event_types;
 pub mod events;
@@ -21,6 +22,7 @@ pub mod stream;
 pub mod tenant;
 pub mod viewer_tokens;
 pub mod web;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +45,8 @@ use crate::cursor::Sealer;
 use crate::limits::{self, Limits};
 use crate::objects::Objects;
 use crate::problem::{Problem, ProblemBody};
+use crate::reach::Reach;
+use crate::signing::WebhookKeys;
 use crate::storage::Storage;
 use crate::token::Signer;
 
@@ -80,6 +84,10 @@ pub struct App {
     pub limits: Arc<Limits>,
     /// The open streams.
     pub streams: Streams,
+    /// Where webhooks may send to.
+    pub reach: Reach,
+    /// What webhooks sign with.
+    pub webhook_keys: WebhookKeys,
 }
 
 /// Counters.
@@ -139,6 +147,10 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(api_keys::get_api_key, api_keys::revoke_api_key))
         .routes(routes!(viewer_tokens::create_viewer_token, viewer_tokens::list_viewer_tokens))
         .routes(routes!(viewer_tokens::get_viewer_token, viewer_tokens::revoke_viewer_token))
+        .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
+        .routes(routes!(webhooks::get_webhook, webhooks::update_webhook, webhooks::delete_webhook))
+        .routes(routes!(deliveries::list_deliveries))
+        .routes(routes!(deliveries::redeliver))
         .routes(routes!(event_types::get_event_type, event_types::put_event_type))
         .routes(routes!(saved_searches::create_saved_search, saved_searches::list_saved_searches))
         .routes(routes!(

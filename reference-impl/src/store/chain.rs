@@ -1,7 +1,7 @@
 //! The tenant's chain of hashes: sealing what is not in it yet, and proving what is.
 //!
-//! Sealing is lazy. Events are written without a look at the chain; whoever asks for a proof, and the command `seal`,
-//! adds the links. Links follow each other in the order of sealing, about that of recording. What the links hold is told
+//! Sealing is lazy. Events are written without a look at the chain; whoever asks for a proof, the command `seal`, and a
+//! worker now and then add the links. Links follow each other in the order of sealing, about that of recording. What the links hold is told
 //! in `http/proofs.rs`.
 
 use sha2::{Digest, Sha256};

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Postgres, QueryBuilder, Row};
 use time::{Duration, OffsetDateTime};
 use uuid::{NoContext, Timestamp, Uuid};
 
+use super::webhooks::Wants;
 use super::{AuditStore, Sight, own, own_unless};
 use crate::cursor::Position;
 use crate::defects::{Defect, on};
@@ -37,7 +38,8 @@ pub struct Filter {
 }
 
 impl AuditStore {
-    /// Writes events; each as it is answered.
+    /// Writes events; each as it is answered. The same statement finds the webhooks that want them, so that a tenant which
+    /// has none pays nothing for them.
     ///
     /// # Errors
     /// A value that the database cannot store.
@@ -45,7 +47,7 @@ impl AuditStore {
         let tenant = self.tenant;
         let events: Vec<Event> = events.into_iter().map(NewEvent::recorded).collect();
         let mut query: QueryBuilder<Postgres> = QueryBuilder::new(
-            "INSERT INTO events (tenant_id, id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, \
+            "WITH written AS (INSERT INTO events (tenant_id, id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, \
              target_type, target_id, target_name, outcome, source_ip, user_agent, external_id, details) ",
         );
         query.push_values(&events, |mut row, event| {
@@ -66,8 +68,21 @@ impl AuditStore {
                 .push_bind(&event.external_id)
                 .push_bind(Json(&event.details));
         });
+        query.push(") SELECT id, actions FROM webhooks");
+        whose(&mut query, own(), tenant);
+        // Held, so that none is deleted before its deliveries are written.
+        query.push(" AND enabled FOR KEY SHARE");
         self.events_changed = true;
-        query.build().execute(self.connection()).await?;
+        let wants = |row: &PgRow| Wants { webhook: row.get("id"), actions: row.get::<Json<_>, _>("actions").0 };
+        let wants: Vec<Wants> = query.build().fetch_all(self.connection()).await?.iter().map(wants).collect();
+        let wanted = |event: &Event| {
+            let by = wants.iter().filter(|wants| wants.wants(&event.action));
+            by.map(|wants| (wants.webhook, event.id)).collect::<Vec<_>>()
+        };
+        let deliveries: Vec<(Uuid, Uuid)> = events.iter().flat_map(wanted).collect();
+        if !deliveries.is_empty() {
+            self.add_deliveries(&deliveries).await?;
+        }
         Ok(events)
     }
 
@@ -197,10 +212,14 @@ impl AuditStore {
 
 /// `select` with the tenant predicate, whose parameter the builder binds itself.
 pub(super) fn begin(select: &str, own: &str, tenant: Uuid) -> QueryBuilder<Postgres> {
-    let (before, after) = own.split_once("$1").unwrap_or((own, ""));
-    let mut query = QueryBuilder::new(format!("{select} WHERE {before}"));
-    query.push_bind(tenant).push(after);
+    let mut query = QueryBuilder::new(select);
+    whose(&mut query, own, tenant);
     query
+}
+
+fn whose(query: &mut QueryBuilder<Postgres>, own: &str, tenant: Uuid) {
+    let (before, after) = own.split_once("$1").unwrap_or((own, ""));
+    query.push(format!(" WHERE {before}")).push_bind(tenant).push(after);
 }
 
 /// The id of an event that occurred at `at`: it begins with that millisecond, so that it leads to the month it is in.

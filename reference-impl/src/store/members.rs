@@ -26,6 +26,20 @@ impl AuditStore {
         Ok(found.fetch_one(self.directory()).await?)
     }
 
+    /// Whether `person` manages the tenant still.
+    ///
+    /// # Errors
+    /// What the database fails with.
+    pub async fn manages(&mut self, person: Uuid) -> Result<bool, Problem> {
+        let tenant = self.tenant;
+        let statement = format!(
+            "SELECT EXISTS (SELECT FROM memberships WHERE {} AND person_id = $2 AND role IN ('owner', 'admin'))",
+            own()
+        );
+        let found = sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).bind(person);
+        Ok(found.fetch_one(self.directory()).await?)
+    }
+
     /// Adds a member.
     ///
     /// # Errors

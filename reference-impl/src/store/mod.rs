@@ -5,6 +5,7 @@ pub mod annotations;
 pub mod api_keys;
 pub mod attachments;
 pub mod chain;
+pub mod deliveries;
 pub mod event_types;
 pub mod events;
 pub mod exports;
@@ -14,6 +15,7 @@ pub mod stats;
 pub mod stream;
 pub mod tenant;
 pub mod viewer_tokens;
+pub mod webhooks;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::program::{command, free_port};
+use crate::work::{Working, until};
 use crate::world::{Tenant, World, event};
 
 /// Follows the proof of an event from its digest to the head, over as many proofs as that takes, and says what is wrong.
@@ -186,6 +187,42 @@ async fn writing_does_not_wait_for_one_who_seals() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How many links each tenant's chain has, by its id.
+async fn links(world: &World) -> anyhow::Result<Vec<(Uuid, i64)>> {
+    let mut found = Vec::new();
+    for tenant in [&world.a, &world.b] {
+        let mut home = world.at_home(tenant, "postgres").await?;
+        let links = "SELECT count(*) FROM chain_links WHERE tenant_id = $1";
+        found.push((tenant.id, sqlx::query_scalar(links).bind(tenant.id).fetch_one(&mut home).await?));
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[tokio::test]
+async fn a_worker_seals_what_is_written_now_and_then_and_each_event_once() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    // Two of them: of those who seal at the same time one has the head.
+    let working = [
+        Working::with(&world, |work| work.seal_every_s = 1).await?,
+        Working::with(&world, |work| work.seal_every_s = 1).await?,
+    ];
+    for round in 1..=2 {
+        for tenant in [&world.a, &world.b] {
+            world.event(tenant, "member", "d").await;
+        }
+        let mut expected = vec![(world.a.id, round), (world.b.id, round)];
+        expected.sort();
+        until("sealed events", async || Ok((links(&world).await? == expected).then_some(()))).await?;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(links(&world).await?.iter().all(|(_, links)| *links == 2), "no event twice");
+    for one in working {
+        one.ended().await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_command_seals_all_tenants_as_worker_and_as_no_one_above_the_wall() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -204,11 +241,8 @@ async fn the_command_seals_all_tenants_as_worker_and_as_no_one_above_the_wall() 
     }
     let (code, told) = seal("audit_worker").await?;
     assert_eq!(code, Some(0), "{told}");
-    for tenant in [&world.a, &world.b] {
-        let mut home = world.at_home(tenant, "postgres").await?;
-        let links = "SELECT count(*) FROM chain_links WHERE tenant_id = $1";
-        let found: i64 = sqlx::query_scalar(links).bind(tenant.id).fetch_one(&mut home).await?;
-        assert_eq!(found, 1);
-    }
+    let mut expected = vec![(world.a.id, 1), (world.b.id, 1)];
+    expected.sort();
+    assert_eq!(links(&world).await?, expected);
     Ok(())
 }

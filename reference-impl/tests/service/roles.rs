@@ -49,6 +49,13 @@ const TABLE: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/viewer-tokens", "owner admin", 200),
     ("GET", "/v1/viewer-tokens/{viewer}", "owner admin", 200),
     ("DELETE", "/v1/viewer-tokens/{viewer}", "owner admin", 204),
+    ("POST", "/v1/webhooks", "owner admin", 201),
+    ("GET", "/v1/webhooks", "owner admin auditor", 200),
+    ("GET", "/v1/webhooks/{webhook}", "owner admin auditor", 200),
+    ("PATCH", "/v1/webhooks/{webhook}", "owner admin", 200),
+    ("GET", "/v1/webhooks/{webhook}/deliveries", "owner admin auditor", 200),
+    ("POST", "/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver", "owner admin", 202),
+    ("DELETE", "/v1/webhooks/{webhook}", "owner admin", 204),
     ("GET", "/v1/event-types/typed", "owner admin auditor member ingest", 200),
     ("PUT", "/v1/event-types/typed", "owner admin", 200),
     ("POST", "/v1/saved-searches", "owner admin auditor member", 201),
@@ -82,6 +89,8 @@ async fn body(world: &World, role: &str, method: &str, path: &str) -> Option<Val
         ("PUT", "/v1/event-types/typed") => Some(json!({"schema": {"type": "object"}})),
         ("POST", "/v1/saved-searches") => Some(json!({"name": "new", "query": {"q": "word"}})),
         ("PATCH", path) if path.contains("saved-searches") || path.ends_with("tenant") => Some(json!({"name": "new"})),
+        ("POST", "/v1/webhooks") => Some(json!({"url": "https://example.org/"})),
+        ("PATCH", path) if path.contains("webhooks") => Some(json!({"enabled": true})),
         ("PATCH", _) => Some(json!({"role": "auditor"})),
         ("POST", "/v1/api-keys") => Some(json!({"name": "new"})),
         ("POST", _) => Some(json!({"slug": fresh, "name": "New"})),
@@ -134,6 +143,13 @@ async fn path(world: &World, role: &str, path: &str) -> String {
         let new = json!({"name": "s", "query": {}});
         let kept = world.post(&keeper, "/v1/saved-searches", new).await.expect(201);
         path = path.replace("{search}", &kept.id().to_string());
+    }
+    if path.contains("{webhook}") {
+        let new = json!({"url": "https://example.org/", "actions": ["document.shared"]});
+        let webhook = world.post(&owner, "/v1/webhooks", new).await.expect(201).id();
+        world.event(tenant, "member", "d").await;
+        let deliveries = world.get(&owner, &format!("/v1/webhooks/{webhook}/deliveries")).await.expect(200).ids();
+        path = path.replace("{webhook}", &webhook.to_string()).replace("{delivery}", &deliveries[0].to_string());
     }
     if path.contains("{key}") {
         let new = world.post(&owner, "/v1/api-keys", json!({"name": "k"})).await.expect(201);

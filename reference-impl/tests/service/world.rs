@@ -236,8 +236,10 @@ pub fn settings(database: &Database, pool_size: u32) -> Serve {
         streams: 3,
         plain_http: false,
         token_key: TOKEN_KEY.into(),
+        webhook_private: false,
         with_worker: false,
         worker_database_url: None,
+        seal_every_s: 86_400,
     }
 }
 
