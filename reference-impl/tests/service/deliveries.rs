@@ -43,8 +43,10 @@ async fn each_tenant_is_sent_all_of_its_own_events_and_nobody_elses_signed_with_
     }
     working.ended().await?;
     assert!(sinks[0].received().await.len() == 3 && sinks[1].received().await.len() == 3, "each once");
-    let waiting = "SELECT count(*) FROM shared.webhook_deliveries WHERE state <> 'delivered' OR attempts <> 1";
-    assert_eq!(count(&world, waiting).await?, 0);
+    let waiting = "SELECT count(*) FROM webhook_deliveries WHERE state <> 'delivered' OR attempts <> 1";
+    for tenant in [&world.a, &world.b] {
+        assert_eq!(world.count(tenant, waiting).await?, 0);
+    }
     assert_eq!(count(&world, "SELECT count(*) FROM dead_jobs").await?, 0);
     Ok(())
 }
@@ -79,7 +81,7 @@ async fn what_fails_is_tried_again_under_its_id_until_it_is_taken_or_given_up() 
     sink.answers(503);
     world.event(&world.a, "member", "d").await;
     once(&world, &world.a, webhook, "waiting", 1).await?;
-    world.database.sql("UPDATE shared.webhook_deliveries SET attempts = 9 WHERE state = 'waiting'").await?;
+    world.sql(&world.a, "UPDATE webhook_deliveries SET attempts = 9 WHERE state = 'waiting'").await?;
     no_pause(&world).await?;
     let failed = once(&world, &world.a, webhook, "failed", 10).await?;
     assert_eq!((&failed["last_status"], &failed["next_attempt_at"]), (&json!(503), &json!(null)));
@@ -210,8 +212,8 @@ async fn deliveries_that_ended_long_ago_are_forgotten_and_those_that_wait_are_no
     let world = world().await?;
     let sink = Sink::open().await?;
     let (webhook, _) = made(&world, &world.a, &sink.url, &[]).await;
-    let mut admin = world.database.connect("postgres").await?;
-    let plant = "INSERT INTO shared.webhook_deliveries (tenant_id, id, webhook_id, event_id, state, due_at, created_at) \
+    let mut admin = world.at_home(&world.a, "postgres").await?;
+    let plant = "INSERT INTO webhook_deliveries (tenant_id, id, webhook_id, event_id, state, due_at, created_at) \
                  VALUES ($1, $2, $3, $2, $4, now() + interval '1 day', $5)";
     for (days, state) in [(31, "delivered"), (31, "waiting"), (29, "delivered")] {
         let then = time::OffsetDateTime::now_utc() - time::Duration::days(days);
@@ -243,9 +245,9 @@ async fn a_job_for_a_webhook_or_an_event_of_another_tenant_is_refused_and_sends_
         .bind(job.to_string())
         .execute(&mut admin)
         .await?;
-    let planted = "INSERT INTO shared.webhook_deliveries (tenant_id, id, webhook_id, event_id) VALUES ($1, $2, $3, $4)";
+    let planted = "INSERT INTO webhook_deliveries (tenant_id, id, webhook_id, event_id) VALUES ($1, $2, $3, $4)";
     let planted = sqlx::query(planted).bind(world.a.id).bind(Uuid::now_v7()).bind(webhook).bind(theirs);
-    planted.execute(&mut admin).await?;
+    planted.execute(&mut world.at_home(&world.a, "postgres").await?).await?;
     let bind = format!("SELECT set_config('app.tenant_id', '{}', false)", world.a.id);
     admin.execute(sqlx::AssertSqlSafe(bind)).await?;
     sqlx::query("SELECT enqueue_webhooks(ARRAY[$1])").bind(webhook).execute(&mut admin).await?;

@@ -122,7 +122,8 @@ pub async fn once(world: &World, tenant: &Tenant, webhook: Uuid, state: &str, at
 
 /// Lets what waits be due at once, as if the pause were over.
 pub async fn no_pause(world: &World) -> anyhow::Result<()> {
-    let due = "UPDATE shared.webhook_deliveries SET due_at = now() WHERE state = 'waiting'; \
-               UPDATE graphile_worker._private_jobs SET run_at = now()";
-    world.database.sql(due).await
+    for tenant in [&world.a, &world.b] {
+        world.sql(tenant, "UPDATE webhook_deliveries SET due_at = now() WHERE state = 'waiting'").await?;
+    }
+    world.database.sql("UPDATE graphile_worker._private_jobs SET run_at = now()").await
 }

@@ -84,8 +84,8 @@ async fn a_secret_is_shown_when_it_is_made_and_never_again() -> anyhow::Result<(
         world.get(&owner, "/v1/webhooks").await.expect(200).text,
         world.get(&owner, &format!("{path}/deliveries")).await.expect(200).text,
     ];
-    let mut admin = world.database.connect("postgres").await?;
-    let kept: Vec<String> = sqlx::query_scalar("SELECT w::text FROM shared.webhooks w").fetch_all(&mut admin).await?;
+    let mut admin = world.at_home(&world.a, "postgres").await?;
+    let kept: Vec<String> = sqlx::query_scalar("SELECT w::text FROM webhooks w").fetch_all(&mut admin).await?;
     for text in unshown.iter().chain(&kept) {
         assert!([&first, &second].iter().all(|secret| !text.contains(&secret[6..])), "{text}");
         assert!(!text.contains("secret\""), "{text}");
@@ -95,7 +95,7 @@ async fn a_secret_is_shown_when_it_is_made_and_never_again() -> anyhow::Result<(
     let working = Working::on(&world).await?;
     let message = sink.once(1).await?.remove(0);
     assert!(message.signed_with(&first) && message.signed_with(&second));
-    world.database.sql("UPDATE shared.webhooks SET rotated_at = now() - interval '25 hours'").await?;
+    world.sql(&world.a, "UPDATE webhooks SET rotated_at = now() - interval '25 hours'").await?;
     world.event(&world.a, "member", "d").await;
     let message = sink.once(2).await?.remove(1);
     assert!(!message.signed_with(&first) && message.signed_with(&second));
@@ -177,16 +177,16 @@ async fn a_tenant_that_moves_takes_its_webhooks_along_and_they_go_on() -> anyhow
 async fn an_event_that_is_written_while_a_webhook_is_deleted_is_kept() -> anyhow::Result<()> {
     let world = world().await?;
     let (webhook, _) = made(&world, &world.a, "https://example.org/", &[]).await;
-    let mut deleting = world.database.connect("postgres").await?;
-    deleting.execute("BEGIN; SELECT FROM shared.webhooks FOR UPDATE").await?;
+    let mut deleting = world.at_home(&world.a, "postgres").await?;
+    deleting.execute("BEGIN; SELECT FROM webhooks FOR UPDATE").await?;
     let deleted = async {
         until("a writer that waits", async || {
             let waits =
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-            Ok((count(&world, waits).await? == 1).then_some(()))
+            Ok((world.count(&world.a, waits).await? == 1).then_some(()))
         })
         .await?;
-        deleting.execute("DELETE FROM shared.webhooks; COMMIT").await?;
+        deleting.execute("DELETE FROM webhooks; COMMIT").await?;
         anyhow::Ok(())
     };
     let (_, deleted) = tokio::join!(world.event(&world.a, "member", "d"), deleted);

@@ -164,6 +164,12 @@ impl World {
         Ok(admin.close().await?)
     }
 
+    /// What `statement` counts where the tables of `tenant` are.
+    pub async fn count(&self, tenant: &Tenant, statement: &str) -> anyhow::Result<i64> {
+        let mut admin = self.at_home(tenant, "postgres").await?;
+        Ok(sqlx::query_scalar(AssertSqlSafe(statement.to_string())).fetch_one(&mut admin).await?)
+    }
+
     /// A bearer of `role` in `tenant`; nobody's is empty.
     pub async fn token(&self, tenant: &Tenant, role: &str) -> String {
         match role {
