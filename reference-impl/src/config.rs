@@ -43,7 +43,7 @@ pub enum Command {
     },
     /// Serve the API and the page; refuses where `doctor` finds something.
     Serve(Serve),
-    /// Work the queue: write exports.
+    /// Work the queue: write exports, archive and delete, restore, erase.
     Worker(Work),
     /// Look for holes in the wall: database roles, policies, functions, schema.
     Doctor(Doctor),

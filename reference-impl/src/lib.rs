@@ -2,6 +2,7 @@
 //! (`migrations/`), one door that binds the tenant ([`scope::TenantScope`]), and a store that cannot be made without a
 //! tenant ([`store::AuditStore`]). Start reading there, then `http/`.
 
+pub mod archive;
 pub mod caller;
 pub mod config;
 pub mod cursor;
@@ -9,6 +10,7 @@ pub mod cursor;
 mod defects;
 pub mod demo;
 pub mod doctor;
+mod erasure;
 mod export;
 mod held;
 pub mod hot;
@@ -17,6 +19,8 @@ pub mod limits;
 pub mod objects;
 pub mod platform;
 pub mod problem;
+mod restore;
+mod retention;
 pub mod scope;
 pub mod sealing;
 pub mod serve;

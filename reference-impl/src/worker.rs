@@ -13,9 +13,12 @@ use serde_json::Value;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::erasure;
 use crate::export;
 use crate::objects::Objects;
 use crate::problem::Problem;
+use crate::restore;
+use crate::retention;
 use crate::scope::TenantScope;
 use crate::storage::Storage;
 use crate::token;
@@ -56,16 +59,22 @@ impl std::fmt::Debug for Workshop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Export,
+    Retention,
+    Restore,
+    Erase,
 }
 
 impl Kind {
     fn of_word(word: &str) -> Option<Self> {
-        (word == "export").then_some(Self::Export)
+        [Self::Export, Self::Retention, Self::Restore, Self::Erase].into_iter().find(|kind| kind.word() == word)
     }
 
     fn word(self) -> &'static str {
         match self {
             Self::Export => "export",
+            Self::Retention => "retention",
+            Self::Restore => "restore",
+            Self::Erase => "erase",
         }
     }
 }
@@ -153,15 +162,23 @@ impl Workshop {
             return self.refuse(None, "unknown kind", Some(tenant)).await;
         };
         let began = Instant::now();
-        let scope = TenantScope::of(self.storage.clone(), tenant);
+        let scope = match kind {
+            Kind::Erase => TenantScope::erasing(self.storage.clone(), tenant),
+            _ => TenantScope::of(self.storage.clone(), tenant),
+        };
         match scope.run(|store| Box::pin(store.tenant())).await {
             Ok(_) => {}
-            Err(Problem::NotFound) => return self.refuse(Some(kind), "unknown tenant", Some(tenant)).await,
+            // What is left of it was taken away meanwhile.
+            Err(Problem::NotFound) if kind == Kind::Erase => return Ok(()),
+            Err(Problem::NotFound | Problem::Unauthenticated) => return self.refuse(Some(kind), "unknown tenant", Some(tenant)).await,
             Err(_) => return Err("the tenant cannot be read"),
         }
         let working = async {
             match kind {
                 Kind::Export => export::write(&scope, &self.objects, tenant, id).await,
+                Kind::Retention => retention::run(&scope, &self.objects, tenant, id).await,
+                Kind::Restore => restore::restore(&scope, &self.objects, tenant, id).await,
+                Kind::Erase => erasure::finish(&scope, &self.objects, tenant).await,
             }
         };
         match AssertUnwindSafe(working).catch_unwind().await.unwrap_or(Err(Problem::Internal)) {
@@ -174,6 +191,10 @@ impl Workshop {
             Err(_) if last => {
                 let given_up = match kind {
                     Kind::Export => scope.run(move |store| Box::pin(store.fail_export(id))).await,
+                    Kind::Retention => scope.run(move |store| Box::pin(store.fail_retention_run(id))).await,
+                    Kind::Restore => scope.run(move |store| Box::pin(store.fail_restore(id, "it failed"))).await,
+                    // It stays as far as it is.
+                    Kind::Erase => Ok(()),
                 };
                 given_up.map_err(|_| "it could not be given up")?;
                 self.refuse(Some(kind), "given up", Some(tenant)).await

@@ -42,13 +42,19 @@ impl AuditStore {
     /// # Errors
     /// A value that the database cannot store.
     pub async fn add_events(&mut self, events: Vec<NewEvent>) -> Result<Vec<Event>, Problem> {
-        let tenant = self.tenant;
         let events: Vec<Event> = events.into_iter().map(NewEvent::recorded).collect();
+        self.insert_events(&events).await?;
+        Ok(events)
+    }
+
+    /// Writes events as they are.
+    pub(super) async fn insert_events(&mut self, events: &[Event]) -> Result<(), Problem> {
+        let tenant = self.tenant;
         let mut query: QueryBuilder<Postgres> = QueryBuilder::new(
             "INSERT INTO events (tenant_id, id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, \
              target_type, target_id, target_name, outcome, source_ip, user_agent, external_id, details) ",
         );
-        query.push_values(&events, |mut row, event| {
+        query.push_values(events, |mut row, event| {
             row.push_bind(tenant)
                 .push_bind(event.id)
                 .push_bind(event.occurred_at)
@@ -68,7 +74,7 @@ impl AuditStore {
         });
         self.events_changed = true;
         query.build().execute(self.connection()).await?;
-        Ok(events)
+        Ok(())
     }
 
     /// One event that `sight` lets through.
