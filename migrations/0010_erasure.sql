@@ -20,6 +20,8 @@ GRANT UPDATE (erasing_at) ON tenants TO audit_gate;
 GRANT DELETE ON memberships, api_keys, viewer_tokens, people TO audit_gate;
 GRANT SELECT, INSERT, DELETE ON former_members TO audit_gate;
 
+RESET ROLE;
+
 -- Deletes up to `most` rows of the bound tenant, which is being erased; none is left when it answers 0. It has its
 -- owner's rights and the wall before it: the policies hold it to the bound tenant as they do who calls it.
 CREATE FUNCTION erase_rows(most integer) RETURNS bigint
@@ -59,9 +61,10 @@ CREATE FUNCTION end_erasure() RETURNS void
   UPDATE tenants SET slug = 'erased-' || id, name = '', erased_at = now()
    WHERE id = nullif(current_setting('app.tenant_id', true), '')::uuid AND erasing_at IS NOT NULL AND erased_at IS NULL
 $$;
+ALTER FUNCTION erase_rows(integer) OWNER TO audit_owner;
+ALTER FUNCTION end_erasure() OWNER TO audit_owner;
 REVOKE ALL ON FUNCTION erase_rows(integer), end_erasure() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION erase_rows(integer), end_erasure() TO audit_worker;
-RESET ROLE;
 
 -- Begins to erase the bound tenant: from here on nobody is signed in to it, and no key or token opens it.
 CREATE FUNCTION begin_erasure() RETURNS void

@@ -2,76 +2,20 @@
 //! withdrawn or never committed.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use axum::http::Method;
-use partywall_reference::config::Work;
 use partywall_reference::scope::TenantScope;
-use partywall_reference::serve::workshop;
 use partywall_reference::store::exports::Written;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::world::{TOKEN_KEY, World, event, url_of};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_audit-api");
-
-/// A worker in this process.
-struct Working {
-    asked: watch::Sender<bool>,
-    task: JoinHandle<anyhow::Result<()>>,
-}
-
-impl Working {
-    async fn on(world: &World) -> anyhow::Result<Self> {
-        let work = Work {
-            worker_database_url: world.database.url("audit_worker"),
-            objects: Some(url_of(&world.objects)),
-            token_key: TOKEN_KEY.into(),
-        };
-        let (asked, heard) = watch::channel(false);
-        let task = tokio::spawn(workshop(&work).await?.work(heard));
-        Ok(Self { asked, task })
-    }
-
-    async fn ended(self) -> anyhow::Result<()> {
-        self.asked.send(true)?;
-        tokio::time::timeout(Duration::from_secs(20), self.task).await??
-    }
-}
-
-/// A worker of its own, as it is deployed.
-fn program(world: &World) -> anyhow::Result<tokio::process::Child> {
-    let mut command = tokio::process::Command::new(PROGRAM);
-    command
-        .arg("worker")
-        .env_clear()
-        .env("AUDIT_WORKER_DATABASE_URL", world.database.url("audit_worker"))
-        .env("AUDIT_OBJECTS", url_of(&world.objects))
-        .env("AUDIT_TOKEN_KEY", TOKEN_KEY)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    Ok(command.spawn()?)
-}
-
-/// Asks again and again until `sought` answers something.
-async fn until<T>(what: &str, mut sought: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
-    for _ in 0..600 {
-        if let Some(found) = sought().await? {
-            return Ok(found);
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    anyhow::bail!("never: {what}")
-}
+use crate::working::{Working, count, program, until};
+use crate::world::{World, event};
 
 async fn ended(world: &World, token: &str, id: Uuid) -> anyhow::Result<Value> {
     until("an end of the export", async || {
@@ -86,11 +30,6 @@ fn files(world: &World, tenant: Uuid) -> Vec<PathBuf> {
     let folder = world.objects.path().join(format!("tenants/{tenant}/exports"));
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(|path| !path.to_string_lossy().contains('#')).collect()
-}
-
-async fn count(world: &World, statement: &str) -> anyhow::Result<i64> {
-    let mut admin = world.database.connect("postgres").await?;
-    Ok(sqlx::query_scalar(AssertSqlSafe(statement.to_string())).fetch_one(&mut admin).await?)
 }
 
 #[tokio::test]
@@ -207,6 +146,15 @@ async fn who_serves_only_enqueues_and_who_works_does_not() -> anyhow::Result<()>
         ("audit_app", "DELETE FROM graphile_worker._private_jobs"),
         ("audit_app", "SELECT * FROM dead_jobs"),
         ("audit_app", "UPDATE exports SET state = 'done'"),
+        ("audit_app", "UPDATE retention_runs SET state = 'done'"),
+        ("audit_app", "UPDATE archives SET verified_at = now()"),
+        ("audit_app", "DELETE FROM archives"),
+        ("audit_app", "DELETE FROM events"),
+        ("audit_app", "SELECT * FROM archived_events"),
+        ("audit_app", "SELECT erase_rows(1)"),
+        ("audit_worker", "UPDATE retention_policies SET legal_hold = false"),
+        ("audit_worker", "SELECT response FROM idempotency_keys"),
+        ("audit_worker", "SELECT begin_erasure()"),
         ("audit_worker", "SELECT enqueue_job('export', gen_random_uuid())"),
         ("audit_worker", "SELECT graphile_worker.add_job('tenant_job')"),
         ("audit_worker", "SELECT * FROM dead_jobs"),
