@@ -43,7 +43,7 @@ pub enum Command {
     },
     /// Serve the API and the page; refuses where `doctor` finds something.
     Serve(Serve),
-    /// Work the queue, write exports and send to webhooks, and seal every tenant's events now and then.
+    /// Work the queue (exports, retention, webhooks, erasure), and seal every tenant's events now and then.
     Worker(Work),
     /// Look for holes in the wall: database roles, policies, functions, schema.
     Doctor(Doctor),

@@ -2,6 +2,7 @@
 //! (`migrations/`), one door that binds the tenant ([`scope::TenantScope`]), and a store that cannot be made without a
 //! tenant ([`store::AuditStore`]). Start reading there, then `http/`.
 
+pub mod archive;
 pub mod caller;
 pub mod config;
 pub mod courier;
@@ -11,6 +12,7 @@ mod defects;
 mod delivery;
 pub mod demo;
 pub mod doctor;
+mod erasure;
 mod export;
 mod held;
 pub mod hot;
@@ -20,6 +22,8 @@ pub mod objects;
 pub mod platform;
 pub mod problem;
 pub mod reach;
+mod restore;
+mod retention;
 pub mod scope;
 pub mod sealing;
 pub mod serve;

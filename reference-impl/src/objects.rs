@@ -2,6 +2,7 @@
 //! text from outside ever becomes a path; a signature opens one object of one tenant for some minutes.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -9,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use hmac::{Hmac, Mac};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
@@ -35,6 +37,8 @@ pub enum Kind {
     Attachment,
     /// Events, written to a file.
     Export,
+    /// Events, and what hangs on them, kept outside the database.
+    Archive,
 }
 
 impl Kind {
@@ -42,6 +46,7 @@ impl Kind {
         match self {
             Self::Attachment => "attachments",
             Self::Export => "exports",
+            Self::Archive => "archives",
         }
     }
 }
@@ -60,14 +65,21 @@ pub struct Object {
 impl Object {
     /// The only maker of keys.
     fn key(&self) -> Path {
-        Path::from_iter(["tenants", &self.tenant.to_string(), self.kind.word(), &self.id.to_string()])
+        prefix(self.tenant).join(self.kind.word()).join(self.id.to_string())
     }
+}
+
+/// What every key of a tenant begins with, and no key of another.
+fn prefix(tenant: Uuid) -> Path {
+    Path::from_iter(["tenants", &tenant.to_string()])
 }
 
 /// The object store.
 #[derive(Clone)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
+    /// Where it is a folder, which.
+    folder: Option<PathBuf>,
     signing_key: Arc<[u8]>,
 }
 
@@ -78,7 +90,7 @@ impl Objects {
     /// # Errors
     /// Another scheme, or a folder that cannot be made.
     pub fn open(url: Option<&str>, signing_key: &[u8]) -> anyhow::Result<Self> {
-        let store: Arc<dyn ObjectStore> = match url {
+        let (store, folder): (Arc<dyn ObjectStore>, _) = match url {
             None => {
                 let path = std::env::temp_dir().join("audit-api-objects");
                 let store = folder(&path)?;
@@ -87,7 +99,7 @@ impl Objects {
                 if found.uid() != nix::unistd::geteuid().as_raw() || found.mode() & 0o077 != 0 {
                     bail!("{} is open to others: set AUDIT_OBJECTS", path.display());
                 }
-                store
+                (store, Some(path))
             }
             Some(url) => {
                 // The parser's error may quote the URL, and the URL may hold a secret.
@@ -95,14 +107,14 @@ impl Objects {
                 match url.scheme() {
                     "file" => {
                         let path = url.to_file_path().map_err(|()| anyhow::anyhow!("AUDIT_OBJECTS names no folder"))?;
-                        folder(&path)?
+                        (folder(&path)?, Some(path))
                     }
-                    "s3" => bucket(&url).context("AUDIT_OBJECTS: the bucket cannot be used")?,
+                    "s3" => (bucket(&url).context("AUDIT_OBJECTS: the bucket cannot be used")?, None),
                     _ => bail!("AUDIT_OBJECTS must begin with file:// or s3://"),
                 }
             }
         };
-        Ok(Self { store, signing_key: signing_key.into() })
+        Ok(Self { store, folder, signing_key: signing_key.into() })
     }
 
     /// Writes an object.
@@ -127,6 +139,33 @@ impl Objects {
     /// [`Problem::NotFound`]; [`Problem::Internal`] when the store fails.
     pub async fn read(&self, object: Object) -> Result<BoxStream<'static, Result<Bytes, Error>>, Problem> {
         Ok(self.store.get(&object.key()).await.map_err(failed)?.into_stream())
+    }
+
+    /// An object's bytes, all at once.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`]; [`Problem::Internal`] when the store fails.
+    pub async fn bytes(&self, object: Object) -> Result<Bytes, Problem> {
+        self.store.get(&object.key()).await.map_err(failed)?.bytes().await.map_err(failed)
+    }
+
+    /// Removes every object of a tenant.
+    ///
+    /// # Errors
+    /// [`Problem::Internal`] when the store fails.
+    pub async fn remove_all(&self, tenant: Uuid) -> Result<(), Problem> {
+        let prefix = prefix(tenant);
+        let keys = self.store.list(Some(&prefix)).map_ok(|found| found.location).boxed();
+        self.store.delete_stream(keys).try_for_each(|_| async { Ok(()) }).await.map_err(failed)?;
+        // What was being written when its writer was killed is in the folder, and in no list.
+        if let Some(folder) = &self.folder
+            && let Err(error) = tokio::fs::remove_dir_all(folder.join(prefix.as_ref())).await
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::error!(kind = %error.kind(), "object store error");
+            return Err(Problem::Internal);
+        }
+        Ok(())
     }
 
     /// Removes an object; one that is not there is no error.
@@ -165,7 +204,8 @@ impl Objects {
         let bytes = BASE64.decode(signed).ok()?;
         let (stated, tag) = bytes.split_at_checked(STATED)?;
         self.mac(stated).verify_slice(tag).ok()?;
-        let kind = [Kind::Attachment, Kind::Export].into_iter().find(|kind| *kind as u8 == stated[16])?;
+        let kind =
+            [Kind::Attachment, Kind::Export, Kind::Archive].into_iter().find(|kind| *kind as u8 == stated[16])?;
         let ends = i64::from_be_bytes(stated[33..].try_into().ok()?);
         let id = |bytes: &[u8]| Uuid::from_slice(bytes).ok();
         let object = Object { tenant: id(&stated[..16])?, kind, id: id(&stated[17..33])? };

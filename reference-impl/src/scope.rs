@@ -29,12 +29,19 @@ pub struct TenantScope {
     storage: Storage,
     tenant: Uuid,
     trace: Option<Trace>,
+    /// Whether it opens also while the tenant is being erased.
+    erases: bool,
 }
 
 impl TenantScope {
     /// The door of `tenant`, which must come from a verified credential.
     pub fn of(storage: Storage, tenant: Uuid) -> Self {
-        Self { storage, tenant, trace: None }
+        Self { storage, tenant, trace: None, erases: false }
+    }
+
+    /// As [`TenantScope::of`], also while the tenant is being erased: for what erases it, and nothing else.
+    pub(crate) fn erasing(storage: Storage, tenant: Uuid) -> Self {
+        Self { erases: true, ..Self::of(storage, tenant) }
     }
 
     /// As part of `trace`, which the database is told.
@@ -46,7 +53,8 @@ impl TenantScope {
     /// its end, also when the returned future is dropped.
     ///
     /// # Errors
-    /// What `work` fails with; [`Problem::Busy`] without a connection; [`Problem::Internal`] after a panic or a time-out.
+    /// What `work` fails with; [`Problem::Unauthenticated`] once the tenant is being erased; [`Problem::Busy`] without a
+    /// connection; [`Problem::Internal`] after a panic or a time-out.
     pub async fn run<T, W>(&self, work: W) -> Result<T, Problem>
     where
         T: Send + 'static,
@@ -66,7 +74,7 @@ impl TenantScope {
         W: for<'s> FnOnce(&'s mut AuditStore) -> BoxFuture<'s, Result<T, Problem>>,
     {
         // Every early return drops what is open, and so closes it.
-        let opened = self.storage.open(self.tenant, self.trace.as_ref()).await?;
+        let opened = self.storage.open(self.tenant, self.erases, self.trace.as_ref()).await?;
         let mut store = AuditStore::bound(opened, self.tenant);
         let worked = AssertUnwindSafe(tokio::time::timeout(WORK_MAX, work(&mut store))).catch_unwind().await;
         // Forgets counts on every way out, once the transaction has ended.

@@ -15,9 +15,12 @@ use uuid::Uuid;
 
 use crate::courier::Courier;
 use crate::delivery;
+use crate::erasure;
 use crate::export;
 use crate::objects::Objects;
 use crate::problem::Problem;
+use crate::restore;
+use crate::retention;
 use crate::scope::TenantScope;
 use crate::sealing;
 use crate::storage::Storage;
@@ -64,17 +67,24 @@ impl std::fmt::Debug for Workshop {
 enum Kind {
     Export,
     Webhook,
+    Retention,
+    Restore,
+    Erase,
 }
 
 impl Kind {
     fn of_word(word: &str) -> Option<Self> {
-        [Self::Export, Self::Webhook].into_iter().find(|kind| kind.word() == word)
+        let all = [Self::Export, Self::Webhook, Self::Retention, Self::Restore, Self::Erase];
+        all.into_iter().find(|kind| kind.word() == word)
     }
 
     fn word(self) -> &'static str {
         match self {
             Self::Export => "export",
             Self::Webhook => "webhook",
+            Self::Retention => "retention",
+            Self::Restore => "restore",
+            Self::Erase => "erase",
         }
     }
 }
@@ -169,16 +179,26 @@ impl Workshop {
             return self.refuse(None, "unknown kind", Some(tenant)).await;
         };
         let began = Instant::now();
-        let scope = TenantScope::of(self.storage.clone(), tenant);
+        let scope = match kind {
+            Kind::Erase => TenantScope::erasing(self.storage.clone(), tenant),
+            _ => TenantScope::of(self.storage.clone(), tenant),
+        };
         match scope.run(|store| Box::pin(store.tenant())).await {
             Ok(_) => {}
-            Err(Problem::NotFound) => return self.refuse(Some(kind), "unknown tenant", Some(tenant)).await,
+            // What is left of it was taken away meanwhile.
+            Err(Problem::NotFound) if kind == Kind::Erase => return Ok(()),
+            Err(Problem::NotFound | Problem::Unauthenticated) => {
+                return self.refuse(Some(kind), "unknown tenant", Some(tenant)).await;
+            }
             Err(_) => return Err("the tenant cannot be read"),
         }
         let working = async {
             match kind {
                 Kind::Export => export::write(&scope, &self.objects, tenant, id).await,
                 Kind::Webhook => delivery::send(&scope, &self.courier, id).await,
+                Kind::Retention => retention::run(&scope, &self.objects, tenant, id).await,
+                Kind::Restore => restore::restore(&scope, &self.objects, tenant, id).await,
+                Kind::Erase => erasure::finish(&scope, &self.objects, tenant).await,
             }
         };
         match AssertUnwindSafe(working).catch_unwind().await.unwrap_or(Err(Problem::Internal)) {
@@ -193,6 +213,10 @@ impl Workshop {
                     Kind::Export => scope.run(move |store| Box::pin(store.fail_export(id))).await,
                     // What waits there is the tenant's to have: it is tried again, later.
                     Kind::Webhook => scope.run(move |store| Box::pin(store.come_back(id))).await,
+                    Kind::Retention => scope.run(move |store| Box::pin(store.fail_retention_run(id))).await,
+                    Kind::Restore => scope.run(move |store| Box::pin(store.fail_restore(id, "it failed"))).await,
+                    // It stays as far as it is.
+                    Kind::Erase => Ok(()),
                 };
                 given_up.map_err(|_| "it could not be given up")?;
                 self.refuse(Some(kind), "given up", Some(tenant)).await

@@ -16,7 +16,7 @@ use crate::cursor::Position;
 use crate::problem::{Problem, Refusals};
 
 /// An annotation.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Annotation {
     /// Its id.
     pub id: Uuid,

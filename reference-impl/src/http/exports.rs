@@ -15,6 +15,7 @@ use super::App;
 use super::download::download;
 use super::events::{EventFilter, Sort};
 use super::extract::{Body, Ids, Params};
+use super::job_state::JobState;
 use super::page::{List, Page};
 use crate::caller::{Allowed, Oversees};
 use crate::cursor::Position;
@@ -45,32 +46,6 @@ impl Format {
         match self {
             Self::Csv => "text/csv; charset=utf-8",
             Self::Ndjson => "application/x-ndjson",
-        }
-    }
-}
-
-/// How far an export is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ExportState {
-    /// It waits for a worker.
-    Queued,
-    /// It is being written.
-    Running,
-    /// It can be fetched.
-    Done,
-    /// It was given up.
-    Failed,
-}
-
-impl ExportState {
-    /// The word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Failed => "failed",
         }
     }
 }
@@ -137,7 +112,7 @@ pub struct Export {
     /// Which events.
     pub filter: ExportFilter,
     /// How far it is.
-    pub state: ExportState,
+    pub state: JobState,
     /// Events in the file.
     pub rows: Option<i64>,
     /// The file's size, bytes.
@@ -243,7 +218,7 @@ pub async fn download_export(
 ) -> Result<Response, Problem> {
     let tenant = caller.tenant().ok_or(Problem::Forbidden)?;
     let (export, object) = caller.run(move |store| Box::pin(store.export_object(id))).await?;
-    let (ExportState::Done, Some(size)) = (export.state, export.size_bytes) else {
+    let (JobState::Done, Some(size)) = (export.state, export.size_bytes) else {
         return Err(Problem::Conflict(format!("the export is {}", export.state.word())));
     };
     let bytes = match object {

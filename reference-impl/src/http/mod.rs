@@ -2,6 +2,7 @@
 
 pub mod annotations;
 pub mod api_keys;
+pub mod archives;
 pub mod attachments;
 pub mod deliveries;
 mod download;
@@ -9,12 +10,14 @@ pub mod event_types;
 pub mod events;
 pub mod exports;
 pub(crate) mod extract;
+pub mod job_state;
 pub(crate) mod log;
 pub mod members;
 mod open;
 pub mod page;
 mod platform;
 pub mod proofs;
+pub mod retention;
 pub mod saved_searches;
 mod sign_in;
 pub mod stats;
@@ -141,6 +144,11 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(exports::create_export, exports::list_exports))
         .routes(routes!(exports::get_export, exports::delete_export))
         .routes(routes!(exports::download_export))
+        .routes(routes!(retention::get_retention, retention::put_retention))
+        .routes(routes!(retention::create_retention_run, retention::list_retention_runs))
+        .routes(routes!(retention::get_retention_run))
+        .routes(routes!(archives::list_archives))
+        .routes(routes!(archives::restore_archive))
         .routes(routes!(members::create_member, members::list_members))
         .routes(routes!(members::get_member, members::update_member, members::delete_member))
         .routes(routes!(api_keys::create_api_key, api_keys::list_api_keys))
@@ -160,7 +168,7 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         ))
         .routes(routes!(proofs::get_chain_head))
         .routes(routes!(proofs::get_proof))
-        .routes(routes!(tenant::get_tenant, tenant::update_tenant))
+        .routes(routes!(tenant::get_tenant, tenant::update_tenant, tenant::erase_tenant))
         .routes(routes!(platform::create_tenant))
         .routes(routes!(platform::get_usage))
         .routes(routes!(open::healthz))

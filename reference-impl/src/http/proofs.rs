@@ -11,6 +11,9 @@
 //! - Where `path_end` lies before `head`, the proof of the event at `path_end` goes on from there, and its `hash` is that
 //!   of `path_end`.
 //!
+//! Links stay when retention deletes their events: the archive holds an event's text as it was sealed, and the proof of
+//! the event holds for that text. What is restored is sealed already.
+//!
 //! One who keeps a head can thus tell later whether anything before it was changed, removed or put in between: the
 //! proof of any event must lead to the head that was kept. A head that nobody kept proves nothing.
 

@@ -21,6 +21,7 @@ pub static TENANT: Migrator = sqlx::migrate!("../migrations/tenant");
 pub async fn everything(admin: &PgConnectOptions) -> anyhow::Result<()> {
     directory(admin).await?;
     tenant_tables(admin, model::SHARED).await?;
+    clear_erased(admin).await?;
     let mut done: Option<Uuid> = None;
     // By id, one at a time: a tenant that is made meanwhile is provisioned by whoever makes it.
     while let Some((tenant, word)) = next(admin, done).await? {
@@ -29,6 +30,22 @@ pub async fn everything(admin: &PgConnectOptions) -> anyhow::Result<()> {
         done = Some(tenant);
     }
     Ok(())
+}
+
+/// Takes away what is left of erased tenants: an id, and an empty schema or database. Not when they are erased: dropping
+/// tables takes a lock on the directory that every request would wait for.
+async fn clear_erased(admin: &PgConnectOptions) -> anyhow::Result<()> {
+    let mut connection = admin.connect().await?;
+    let erased: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT id, storage FROM tenants WHERE erased_at IS NOT NULL ORDER BY id")
+            .fetch_all(&mut connection)
+            .await?;
+    for (tenant, word) in erased {
+        let removed = model::model(&word)?.remove(admin, tenant, &[]).await;
+        removed.with_context(|| format!("what is left of the erased tenant {tenant} could not be taken away"))?;
+        sqlx::query("DELETE FROM tenants WHERE id = $1").bind(tenant).execute(&mut connection).await?;
+    }
+    Ok(connection.close().await?)
 }
 
 async fn next(admin: &PgConnectOptions, after: Option<Uuid>) -> anyhow::Result<Option<(Uuid, String)>> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, PgPool, Row};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use crate::defects::{Defect, on};
@@ -61,10 +61,16 @@ impl Storage {
         &self.directory
     }
 
-    /// Begins, with the tenant bound to the transaction and its tables in sight. Whatever is dropped half-way is closed.
-    pub(crate) async fn open(&self, tenant: Uuid, trace: Option<&Trace>) -> Result<Opened, Problem> {
+    /// Begins, with the tenant bound to the transaction and its tables in sight; one that is being erased is open only to
+    /// what `erases` it. Whatever is dropped half-way is closed.
+    pub(crate) async fn open(&self, tenant: Uuid, erases: bool, trace: Option<&Trace>) -> Result<Opened, Problem> {
         let mut directory = Held::of(self.directory.acquire().await?);
-        if begin(&mut directory, tenant, trace).await?.as_deref() != Some("database") {
+        let place = begin(&mut directory, tenant, trace).await?;
+        if place.as_ref().is_some_and(|place| place.erasing && !erases) {
+            Opened { directory, own: None }.end(false).await?;
+            return Err(Problem::Unauthenticated);
+        }
+        if place.is_none_or(|place| place.storage != "database") {
             return Ok(Opened { directory, own: None });
         }
         let mut own = Held::of(self.database(tenant).acquire().await?);
@@ -83,6 +89,11 @@ impl Storage {
 }
 
 impl Opened {
+    /// Every place that holds something of the tenant: its own first, then the directory.
+    pub(crate) fn connections(&mut self) -> impl Iterator<Item = &mut PgConnection> {
+        self.own.iter_mut().chain([&mut self.directory]).map(Held::connection)
+    }
+
     /// Commits or rolls back, and gives back what is then clean.
     pub(crate) async fn end(self, commit: bool) -> Result<(), Problem> {
         let statement = if commit { "COMMIT" } else { "ROLLBACK" };
@@ -95,10 +106,16 @@ impl Opened {
     }
 }
 
-/// Begins on one connection; the tenant's storage model, if the tenant is there.
-async fn begin(held: &mut Held, tenant: Uuid, trace: Option<&Trace>) -> Result<Option<String>, Problem> {
+/// What the directory says of a tenant's place.
+struct Place {
+    storage: String,
+    erasing: bool,
+}
+
+/// Begins on one connection; the tenant's place, if the tenant is there.
+async fn begin(held: &mut Held, tenant: Uuid, trace: Option<&Trace>) -> Result<Option<Place>, Problem> {
     let row = edge(held, binding(tenant, trace)).await?;
-    Ok(row.and_then(|row| row.try_get::<String, _>("storage").ok()))
+    Ok(row.and_then(|row| Some(Place { storage: row.try_get("storage").ok()?, erasing: row.try_get("erasing").ok()? })))
 }
 
 /// Begins, binds the tenant to the transaction, and finds its tables. The trace goes here and on no other statement: a
@@ -120,13 +137,14 @@ fn binding(tenant: Uuid, trace: Option<&Trace>) -> String {
     let comment = trace.map_or_else(String::new, |trace| format!(" /*traceparent='{trace}'*/"));
     format!(
         "BEGIN; {bind} SELECT pg_advisory_xact_lock_shared({}); \
-         SELECT set_config('search_path', home, true), storage FROM tenants WHERE id = '{tenant}'{comment}",
+         SELECT set_config('search_path', home, true), storage, erasing_at IS NOT NULL AS erasing \
+           FROM tenants WHERE id = '{tenant}'{comment}",
         lock_of(tenant)
     )
 }
 
-/// The lock that scopes of a tenant share and a move of it takes alone, as SQL.
-fn lock_of(tenant: Uuid) -> String {
+/// The lock that scopes of a tenant share, and that what moves or erases it takes alone, as SQL.
+pub(crate) fn lock_of(tenant: Uuid) -> String {
     format!("hashtextextended('place of tenant {tenant}', 0)")
 }
 

@@ -9,7 +9,7 @@ use crate::defects::Defect;
 use crate::http::annotations::Annotation;
 use crate::problem::Problem;
 
-const COLUMNS: &str = "id, event_id, author_id, body, created_at, updated_at";
+pub(super) const COLUMNS: &str = "id, event_id, author_id, body, created_at, updated_at";
 
 impl AuditStore {
     /// Annotates an event that `sight` lets through.
@@ -143,7 +143,7 @@ impl AuditStore {
     }
 }
 
-fn annotation(row: &PgRow) -> Annotation {
+pub(super) fn annotation(row: &PgRow) -> Annotation {
     Annotation {
         id: row.get("id"),
         event_id: row.get("event_id"),

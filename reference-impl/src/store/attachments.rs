@@ -8,7 +8,7 @@ use super::{AuditStore, Sight, own};
 use crate::http::attachments::Attachment;
 use crate::problem::Problem;
 
-const COLUMNS: &str = "id, event_id, author_id, name, content_type, size_bytes, sha256, created_at";
+pub(super) const COLUMNS: &str = "id, event_id, author_id, name, content_type, size_bytes, sha256, created_at";
 
 /// A file whose bytes are written.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ impl AuditStore {
     }
 }
 
-fn attachment(row: &PgRow) -> Attachment {
+pub(super) fn attachment(row: &PgRow) -> Attachment {
     Attachment {
         id: row.get("id"),
         event_id: row.get("event_id"),

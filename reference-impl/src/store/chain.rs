@@ -4,6 +4,8 @@
 //! worker now and then add the links. Links follow each other in the order of sealing, about that of recording. What the links hold is told
 //! in `http/proofs.rs`.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
@@ -109,6 +111,46 @@ impl AuditStore {
         })
     }
 
+    /// Adds links for those of `events` that have none, and answers which of the others are not what was sealed.
+    ///
+    /// # Errors
+    /// As [`AuditStore::seal`].
+    pub async fn seal_these(&mut self, events: &[Event]) -> Result<Vec<Uuid>, Problem> {
+        let mut digests = self.digests(events).await?;
+        if digests.len() < events.len() {
+            let head = self.take_head().await?;
+            // Another may have sealed some while this one waited for the head.
+            digests = self.digests(events).await?;
+            let unsealed: Vec<&Event> = events.iter().filter(|event| !digests.contains_key(&event.id)).collect();
+            self.link(head, unsealed).await?;
+        }
+        let changed = |event: &&Event| {
+            digests.get(&event.id).is_some_and(|sealed| digest(event).is_ok_and(|digest| digest != *sealed))
+        };
+        Ok(events.iter().filter(changed).map(|event| event.id).collect())
+    }
+
+    /// Whether all of `events` are sealed, and what was sealed.
+    ///
+    /// # Errors
+    /// What the database fails with.
+    pub async fn are_sealed(&mut self, events: &[Event]) -> Result<bool, Problem> {
+        let digests = self.digests(events).await?;
+        let same = |event: &Event| {
+            digests.get(&event.id).is_some_and(|sealed| digest(event).is_ok_and(|digest| digest == *sealed))
+        };
+        Ok(events.iter().all(same))
+    }
+
+    /// What those of `events` that are sealed were then, by their ids.
+    async fn digests(&mut self, events: &[Event]) -> Result<BTreeMap<Uuid, Vec<u8>>, Problem> {
+        let tenant = self.tenant;
+        let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
+        let statement = format!("SELECT event_id, digest FROM chain_links WHERE {} AND event_id = ANY ($2)", own());
+        let rows = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(ids).fetch_all(self.connection()).await?;
+        Ok(rows.iter().map(|row| (row.get("event_id"), row.get("digest"))).collect())
+    }
+
     /// An event's position, digest and hash.
     async fn linked(&mut self, id: Uuid) -> Result<Option<(i64, String, String)>, Problem> {
         let tenant = self.tenant;
@@ -126,16 +168,16 @@ impl AuditStore {
     }
 
     /// Adds links for `events` after the head that was taken.
-    async fn link(&mut self, head: Taken, events: &[Event]) -> Result<(), Problem> {
+    async fn link(&mut self, head: Taken, events: impl IntoIterator<Item = &Event>) -> Result<(), Problem> {
         let Taken { mut position, mut hash } = head;
         let (mut positions, mut ids, mut digests, mut hashes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for event in events {
-            let digest = Sha256::digest(serde_json::to_vec(event).map_err(|_| Problem::Internal)?);
+            let digest = digest(event)?;
             position += 1;
-            hash = Sha256::new().chain_update(&hash).chain_update(digest).finalize().to_vec();
+            hash = Sha256::new().chain_update(&hash).chain_update(&digest).finalize().to_vec();
             positions.push(position);
             ids.push(event.id);
-            digests.push(digest.to_vec());
+            digests.push(digest);
             hashes.push(hash.clone());
         }
         let tenant = self.tenant;
@@ -172,6 +214,11 @@ impl AuditStore {
         let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).fetch_one(self.connection()).await?;
         Ok(Taken { position: row.get("position"), hash: row.get("hash") })
     }
+}
+
+/// What a link holds of its event.
+fn digest(event: &Event) -> Result<Vec<u8>, Problem> {
+    Ok(Sha256::digest(serde_json::to_vec(event).map_err(|_| Problem::Internal)?).to_vec())
 }
 
 fn hex(row: &PgRow, column: &str) -> String {

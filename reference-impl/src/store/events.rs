@@ -38,38 +38,15 @@ pub struct Filter {
 }
 
 impl AuditStore {
-    /// Writes events; each as it is answered. The same statement finds the webhooks that want them, so that a tenant which
-    /// has none pays nothing for them.
+    /// Writes events, each as it is answered, and what webhooks are to be sent of them.
     ///
     /// # Errors
     /// A value that the database cannot store.
     pub async fn add_events(&mut self, events: Vec<NewEvent>) -> Result<Vec<Event>, Problem> {
-        let tenant = self.tenant;
         let events: Vec<Event> = events.into_iter().map(NewEvent::recorded).collect();
-        let mut query: QueryBuilder<Postgres> = QueryBuilder::new(
-            "WITH written AS (INSERT INTO events (tenant_id, id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, \
-             target_type, target_id, target_name, outcome, source_ip, user_agent, external_id, details) ",
-        );
-        query.push_values(&events, |mut row, event| {
-            row.push_bind(tenant)
-                .push_bind(event.id)
-                .push_bind(event.occurred_at)
-                .push_bind(event.recorded_at)
-                .push_bind(event.actor.id)
-                .push_bind(&event.actor.email)
-                .push_bind(&event.actor.name)
-                .push_bind(&event.action)
-                .push_bind(&event.target.kind)
-                .push_bind(&event.target.id)
-                .push_bind(&event.target.name)
-                .push_bind(event.outcome.word())
-                .push_bind(event.source_ip.map(ipnetwork::IpNetwork::from))
-                .push_bind(&event.user_agent)
-                .push_bind(&event.external_id)
-                .push_bind(Json(&event.details));
-        });
+        let mut query = inserting("WITH written AS (", self.tenant, &events);
         query.push(") SELECT id, actions FROM webhooks");
-        whose(&mut query, own(), tenant);
+        whose(&mut query, own(), self.tenant);
         // Held, so that none is deleted before its deliveries are written.
         query.push(" AND enabled FOR KEY SHARE");
         self.events_changed = true;
@@ -84,6 +61,13 @@ impl AuditStore {
             self.add_deliveries(&deliveries).await?;
         }
         Ok(events)
+    }
+
+    /// Writes events as they once were; no webhook is sent what it has been sent before.
+    pub(super) async fn put_back_events(&mut self, events: &[Event]) -> Result<(), Problem> {
+        self.events_changed = true;
+        inserting("", self.tenant, events).build().execute(self.connection()).await?;
+        Ok(())
     }
 
     /// One event that `sight` lets through.
@@ -208,6 +192,33 @@ impl AuditStore {
         .await?;
         Ok(done.rows_affected() == 1)
     }
+}
+
+/// The statement, after `before`, that writes events.
+fn inserting(before: &str, tenant: Uuid, events: &[Event]) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new(format!(
+        "{before}INSERT INTO events (tenant_id, id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, \
+         target_type, target_id, target_name, outcome, source_ip, user_agent, external_id, details) "
+    ));
+    query.push_values(events, |mut row, event| {
+        row.push_bind(tenant)
+            .push_bind(event.id)
+            .push_bind(event.occurred_at)
+            .push_bind(event.recorded_at)
+            .push_bind(event.actor.id)
+            .push_bind(&event.actor.email)
+            .push_bind(&event.actor.name)
+            .push_bind(&event.action)
+            .push_bind(&event.target.kind)
+            .push_bind(&event.target.id)
+            .push_bind(&event.target.name)
+            .push_bind(event.outcome.word())
+            .push_bind(event.source_ip.map(ipnetwork::IpNetwork::from))
+            .push_bind(&event.user_agent)
+            .push_bind(&event.external_id)
+            .push_bind(Json(&event.details));
+    });
+    query
 }
 
 /// `select` with the tenant predicate, whose parameter the builder binds itself.

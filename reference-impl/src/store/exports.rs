@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::{AuditStore, own};
-use crate::http::exports::{Export, ExportFilter, ExportState, Format};
+use crate::http::exports::{Export, ExportFilter, Format};
+use crate::http::job_state::JobState;
 use crate::problem::Problem;
 
 const COLUMNS: &str = "id, requested_by, format, filter, state, rows, size_bytes, sha256, created_at, finished_at";
@@ -118,7 +119,7 @@ impl AuditStore {
             format!("SELECT format, filter, state, object_id FROM exports WHERE {} AND id = $2 FOR UPDATE", own());
         let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).fetch_optional(self.connection()).await?;
         let row = row.ok_or(Problem::NotFound)?;
-        if matches!(state(&row), ExportState::Done | ExportState::Failed) {
+        if JobState::of_word(row.get("state")).has_ended() {
             return Ok(None);
         }
         let statement = format!("UPDATE exports SET state = 'running', object_id = $3 WHERE {} AND id = $2", own());
@@ -166,15 +167,6 @@ impl AuditStore {
     }
 }
 
-fn state(row: &PgRow) -> ExportState {
-    match row.get("state") {
-        "queued" => ExportState::Queued,
-        "running" => ExportState::Running,
-        "done" => ExportState::Done,
-        _ => ExportState::Failed,
-    }
-}
-
 fn format(row: &PgRow) -> Format {
     if row.get::<&str, _>("format") == "csv" { Format::Csv } else { Format::Ndjson }
 }
@@ -185,7 +177,7 @@ fn export(row: &PgRow) -> Export {
         requested_by: row.get("requested_by"),
         format: format(row),
         filter: row.get::<Json<_>, _>("filter").0,
-        state: state(row),
+        state: JobState::of_word(row.get("state")),
         rows: row.get("rows"),
         size_bytes: row.get("size_bytes"),
         sha256: row.get::<Option<&[u8]>, _>("sha256").map(hex::encode),

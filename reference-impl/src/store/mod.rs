@@ -3,13 +3,17 @@
 
 pub mod annotations;
 pub mod api_keys;
+pub mod archives;
+pub mod archiving;
 pub mod attachments;
 pub mod chain;
 pub mod deliveries;
+pub mod erasure;
 pub mod event_types;
 pub mod events;
 pub mod exports;
 pub mod members;
+pub mod retention;
 pub mod saved_searches;
 pub mod stats;
 pub mod stream;

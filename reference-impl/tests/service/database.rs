@@ -55,7 +55,7 @@ async fn functions_that_cross_the_wall_are_pinned_and_open_to_one_role_each() ->
     let mut admin = database.connect("postgres").await?;
     let functions = sqlx::query(
         "SELECT p.proname::text AS name, p.prosecdef AS crosses, coalesce(array_to_string(p.proconfig, ';'), '') AS config, \
-                array(SELECT r.rolname::text FROM pg_roles r WHERE r.rolname LIKE 'audit%' AND r.rolname <> 'audit_gate' \
+                array(SELECT r.rolname::text FROM pg_roles r WHERE r.rolname LIKE 'audit%' AND r.rolname <> 'audit_gate' AND r.oid <> p.proowner \
                         AND p.prosecdef AND has_function_privilege(r.oid, p.oid, 'EXECUTE')) AS callers, \
                 EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0) AS public \
            FROM pg_proc p WHERE p.pronamespace IN ('public'::regnamespace, 'shared'::regnamespace)",
@@ -93,12 +93,15 @@ async fn no_database_role_that_serves_can_reach_around_the_wall() -> anyhow::Res
         "SELECT ensure_event_partitions(now()::date, now()::date)",
         "DELETE FROM chain_links",
         "UPDATE chain_links SET digest = sha256('')",
+        "UPDATE archives SET sha256 = ''",
     ];
     let functions = [
         ("audit_login", "SELECT * FROM sign_in_of('x')"),
         ("audit_login", "SELECT * FROM credential_of('')"),
         ("audit_platform", "SELECT * FROM platform_usage(NULL, 1)"),
         ("audit_worker", "SELECT * FROM tenants_to_seal(NULL, 1)"),
+        ("audit_worker", "SELECT erase_people(1)"),
+        ("audit_worker", "SELECT end_erasure()"),
     ];
     for role in ["audit_app", "audit_login", "audit_platform", "audit_worker"] {
         let mut connection = database.connect(role).await?;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use uuid::Uuid;
 
 use crate::receiver::{Received, SILENCE, Sink, deliveries, made, no_pause, once, world};
-use crate::work::{Working, count, program, until};
+use crate::working::{Working, count, program, until};
 use crate::world::{World, event};
 
 #[tokio::test]

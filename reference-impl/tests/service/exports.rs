@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use uuid::Uuid;
 
-use crate::work::{Working, count, program, until};
+use crate::working::{Working, count, program, until};
 use crate::world::{World, event};
 
 async fn ended(world: &World, token: &str, id: Uuid) -> anyhow::Result<Value> {
@@ -146,6 +146,15 @@ async fn who_serves_only_enqueues_and_who_works_does_not() -> anyhow::Result<()>
         ("audit_app", "DELETE FROM graphile_worker._private_jobs"),
         ("audit_app", "SELECT * FROM dead_jobs"),
         ("audit_app", "UPDATE exports SET state = 'done'"),
+        ("audit_app", "UPDATE retention_runs SET state = 'done'"),
+        ("audit_app", "UPDATE archives SET verified_at = now()"),
+        ("audit_app", "DELETE FROM archives"),
+        ("audit_app", "DELETE FROM events"),
+        ("audit_app", "SELECT * FROM archived_events"),
+        ("audit_app", "SELECT erase_rows(1)"),
+        ("audit_worker", "UPDATE retention_policies SET legal_hold = false"),
+        ("audit_worker", "SELECT response FROM idempotency_keys"),
+        ("audit_worker", "SELECT begin_erasure()"),
         ("audit_worker", "SELECT enqueue_job('export', gen_random_uuid())"),
         ("audit_worker", "SELECT graphile_worker.add_job('tenant_job')"),
         ("audit_worker", "SELECT * FROM dead_jobs"),

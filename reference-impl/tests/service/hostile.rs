@@ -31,6 +31,7 @@ const TAKE_JSON: &[(&str, &str)] = &[
     ("POST", "/v1/saved-searches"),
     ("PATCH", "/v1/saved-searches/0190a5d4-0000-7000-8000-000000000009"),
     ("PATCH", "/v1/tenant"),
+    ("PUT", "/v1/retention"),
 ];
 
 /// Checks that it is the client's fault, said as a problem and not in the database's words.

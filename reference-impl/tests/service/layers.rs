@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use crate::world::World;
 
 /// Every table of the tenant, counted without a predicate.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 15] = [
     "tenants",
     "memberships",
     "events",
@@ -15,6 +15,12 @@ const TABLES: [&str; 9] = [
     "idempotency_keys",
     "chain_links",
     "chain_heads",
+    "retention_policies",
+    "retention_runs",
+    "attachments_to_remove",
+    "archives",
+    "archived_events",
+    "former_members",
 ];
 
 #[tokio::test]

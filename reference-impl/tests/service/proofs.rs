@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::program::{command, free_port};
-use crate::work::{Working, until};
+use crate::working::{Working, until};
 use crate::world::{Tenant, World, event};
 
 /// Follows the proof of an event from its digest to the head, over as many proofs as that takes, and says what is wrong.

@@ -12,7 +12,7 @@ use standardwebhooks::Webhook;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::work::until;
+use crate::working::until;
 use crate::world::{Tenant, World};
 
 /// What a receiver was sent.

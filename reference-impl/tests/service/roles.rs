@@ -36,6 +36,13 @@ const TABLE: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/exports/{export}", "owner admin auditor", 200),
     ("GET", "/v1/exports/{export}/download", "owner admin auditor", 409),
     ("DELETE", "/v1/exports/{export}", "owner admin auditor", 204),
+    ("GET", "/v1/retention", "owner admin auditor", 200),
+    ("PUT", "/v1/retention", "owner admin", 200),
+    ("POST", "/v1/retention/runs", "owner admin", 201),
+    ("GET", "/v1/retention/runs", "owner admin auditor", 200),
+    ("GET", "/v1/retention/runs/{run}", "owner admin auditor", 200),
+    ("GET", "/v1/archives", "owner admin auditor", 200),
+    ("POST", "/v1/archives/{archive}/restore", "owner admin", 202),
     ("POST", "/v1/members", "owner admin", 201),
     ("GET", "/v1/members", "owner admin auditor", 200),
     ("GET", "/v1/members/{member}", "owner admin auditor", 200),
@@ -67,9 +74,14 @@ const TABLE: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/proofs/{event}", "owner admin auditor", 200),
     ("GET", "/v1/tenant", "owner admin auditor", 200),
     ("PATCH", "/v1/tenant", "owner", 200),
+    ("DELETE", "/v1/tenant?dry_run=true", "owner", 200),
     ("POST", "/v1/platform/tenants", "platform", 201),
     ("GET", "/v1/platform/usage", "platform", 200),
 ];
+
+fn retention() -> Value {
+    json!({"archive_after_days": 1, "delete_after_days": 2, "legal_hold": false})
+}
 
 async fn body(world: &World, role: &str, method: &str, path: &str) -> Option<Value> {
     let fresh = Uuid::new_v4();
@@ -86,6 +98,8 @@ async fn body(world: &World, role: &str, method: &str, path: &str) -> Option<Val
         ("POST", "/v1/exports") => Some(json!({"format": "csv"})),
         ("POST", "/v1/tenants/switch") => Some(json!({"tenant_id": world.a.id})),
         ("POST", "/v1/viewer-tokens") => Some(json!({"name": "new", "actor_id": fresh})),
+        ("PUT", "/v1/retention") => Some(retention()),
+        ("POST", path) if path.contains("retention") || path.contains("archives") => None,
         ("PUT", "/v1/event-types/typed") => Some(json!({"schema": {"type": "object"}})),
         ("POST", "/v1/saved-searches") => Some(json!({"name": "new", "query": {"q": "word"}})),
         ("PATCH", path) if path.contains("saved-searches") || path.ends_with("tenant") => Some(json!({"name": "new"})),
@@ -120,6 +134,25 @@ async fn path(world: &World, role: &str, path: &str) -> String {
     if path.contains("{export}") {
         let asked = world.post(&owner, "/v1/exports", json!({"format": "csv"})).await.expect(201);
         path = path.replace("{export}", &asked.id().to_string());
+    }
+    if path.contains("/retention/runs") {
+        // One at a time: whatever was open has ended.
+        world.database.sql("UPDATE retention_runs SET state = 'done'").await.expect("done");
+        world.call(&owner, Method::PUT, "/v1/retention", Some(retention())).await.expect(200);
+    }
+    if path.contains("{run}") {
+        let asked = world.call(&owner, Method::POST, "/v1/retention/runs", None).await.expect(201);
+        path = path.replace("{run}", &asked.id().to_string());
+    }
+    if path.contains("{archive}") {
+        let id = Uuid::now_v7();
+        let insert = format!(
+            "INSERT INTO archives (tenant_id, id, run_id, rows, recorded_from, recorded_to, size_bytes, sha256, verified_at) \
+             VALUES ('{}', '{id}', '{id}', 1, now(), now(), 1, '', now())",
+            tenant.id
+        );
+        world.database.sql(&insert).await.expect("an archive");
+        path = path.replace("{archive}", &id.to_string());
     }
     if path.contains("{member}") {
         let new = body(world, role, "POST", "/v1/members").await.expect("a member");

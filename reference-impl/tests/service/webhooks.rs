@@ -7,7 +7,7 @@ use sqlx::Executor;
 use uuid::Uuid;
 
 use crate::receiver::{Sink, deliveries, made, once, world};
-use crate::work::{Working, count, until};
+use crate::working::{Working, count, until};
 use crate::world::{World, event};
 
 fn changed(path: Uuid, change: Value) -> (Method, String, Option<Value>) {

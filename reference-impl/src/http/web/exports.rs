@@ -13,10 +13,9 @@ use super::text::{grouped, stamp};
 use super::wanted::Wanted;
 use crate::caller::{Allowed, Oversees};
 use crate::http::App;
-use crate::http::exports::{
-    Export, ExportFilter, ExportState, Format, NewExport, create_export, download_export, list_exports,
-};
+use crate::http::exports::{Export, ExportFilter, Format, NewExport, create_export, download_export, list_exports};
 use crate::http::extract::{Body, Fields, Ids, Params};
+use crate::http::job_state::JobState;
 use crate::http::page;
 use crate::problem::Problem;
 
@@ -61,7 +60,7 @@ pub(super) async fn list(
 ) -> Result<Response, Refused> {
     let page = page::Page { limit: Some(SHOWN), cursor: after.cursor, count: None };
     let list = list_exports(State(app.clone()), Allowed::of(caller.clone())?, Params(page)).await?.0;
-    let under_way = |export: &Export| matches!(export.state, ExportState::Queued | ExportState::Running);
+    let under_way = |export: &Export| !export.state.has_ended();
     let page = ExportsPage {
         style: STYLE,
         top: Top::of(&app, &caller).await?,

@@ -1,11 +1,11 @@
-//! Those who work the queue: in this process, or in one of their own that can be killed.
+//! Workers: one in this process, one of its own as it is deployed, and how the tests wait for them.
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use partywall_reference::config::Work;
 use partywall_reference::serve::workshop;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -72,8 +72,42 @@ pub async fn until<T>(what: &str, mut sought: impl AsyncFnMut() -> anyhow::Resul
     anyhow::bail!("never: {what}")
 }
 
-/// What `statement` counts, past the service.
+/// What a statement counts, above the wall.
 pub async fn count(world: &World, statement: &str) -> anyhow::Result<i64> {
     let mut admin = world.database.connect("postgres").await?;
     Ok(sqlx::query_scalar(AssertSqlSafe(statement.to_string())).fetch_one(&mut admin).await?)
+}
+
+/// Stops whoever does `what` (`INSERT ON events`, say) in the first tenant just before it is done, from now on until [`Halt::over`].
+pub struct Halt {
+    lock: PgConnection,
+}
+
+impl Halt {
+    pub async fn at(world: &World, what: &str) -> anyhow::Result<Self> {
+        let halt = format!(
+            "CREATE FUNCTION public.halt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END $$; \
+             CREATE TRIGGER halt BEFORE {what} FOR EACH STATEMENT EXECUTE FUNCTION public.halt()"
+        );
+        world.sql(&world.a, &halt).await?;
+        let mut lock = world.at_home(&world.a, "postgres").await?;
+        sqlx::raw_sql("SELECT pg_advisory_lock(42)").execute(&mut lock).await?;
+        Ok(Self { lock })
+    }
+
+    /// Waits until somebody has come so far.
+    pub async fn reached(&mut self) -> anyhow::Result<()> {
+        let waits = "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database d ON d.oid = database AND d.datname = current_database() \
+                     WHERE locktype = 'advisory' AND objid = 42 AND NOT granted)";
+        until("somebody who is halted", async || {
+            let waits: bool = sqlx::query_scalar(waits).fetch_one(&mut self.lock).await?;
+            Ok(waits.then_some(()))
+        })
+        .await
+    }
+
+    /// Lets everybody go on.
+    pub async fn over(mut self) -> anyhow::Result<()> {
+        Ok(self.lock.execute("SELECT pg_advisory_unlock(42); DROP FUNCTION public.halt() CASCADE").await.map(drop)?)
+    }
 }
