@@ -204,7 +204,8 @@ impl Objects {
         let bytes = BASE64.decode(signed).ok()?;
         let (stated, tag) = bytes.split_at_checked(STATED)?;
         self.mac(stated).verify_slice(tag).ok()?;
-        let kind = [Kind::Attachment, Kind::Export, Kind::Archive].into_iter().find(|kind| *kind as u8 == stated[16])?;
+        let kind =
+            [Kind::Attachment, Kind::Export, Kind::Archive].into_iter().find(|kind| *kind as u8 == stated[16])?;
         let ends = i64::from_be_bytes(stated[33..].try_into().ok()?);
         let id = |bytes: &[u8]| Uuid::from_slice(bytes).ok();
         let object = Object { tenant: id(&stated[..16])?, kind, id: id(&stated[17..33])? };

@@ -170,7 +170,9 @@ impl Workshop {
             Ok(_) => {}
             // What is left of it was taken away meanwhile.
             Err(Problem::NotFound) if kind == Kind::Erase => return Ok(()),
-            Err(Problem::NotFound | Problem::Unauthenticated) => return self.refuse(Some(kind), "unknown tenant", Some(tenant)).await,
+            Err(Problem::NotFound | Problem::Unauthenticated) => {
+                return self.refuse(Some(kind), "unknown tenant", Some(tenant)).await;
+            }
             Err(_) => return Err("the tenant cannot be read"),
         }
         let working = async {

@@ -61,11 +61,10 @@ pub async fn tenant(admin: &PgConnectOptions, tenant: Uuid, to: &str) -> anyhow:
 
 /// Where `tenant` is; one that is being erased is nowhere.
 async fn place(connection: &mut PgConnection, tenant: Uuid) -> anyhow::Result<&'static dyn Model> {
-    let word: Option<String> =
-        sqlx::query_scalar("SELECT storage FROM tenants WHERE id = $1 AND erasing_at IS NULL")
-            .bind(tenant)
-            .fetch_optional(connection)
-            .await?;
+    let word: Option<String> = sqlx::query_scalar("SELECT storage FROM tenants WHERE id = $1 AND erasing_at IS NULL")
+        .bind(tenant)
+        .fetch_optional(connection)
+        .await?;
     model(&word.with_context(|| format!("there is no tenant {tenant}"))?)
 }
 
@@ -151,10 +150,11 @@ async fn tables(connection: &mut PgConnection) -> anyhow::Result<Vec<Table>> {
 /// As [`tenant`]; those that were moved stay moved.
 pub async fn all(admin: &PgConnectOptions, from: &str, to: &str) -> anyhow::Result<(u64, u64)> {
     let mut connection = admin.connect().await?;
-    let tenants: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM tenants WHERE storage = $1 AND erasing_at IS NULL ORDER BY id")
-        .bind(model(from)?.word())
-        .fetch_all(&mut connection)
-        .await?;
+    let tenants: Vec<Uuid> =
+        sqlx::query_scalar("SELECT id FROM tenants WHERE storage = $1 AND erasing_at IS NULL ORDER BY id")
+            .bind(model(from)?.word())
+            .fetch_all(&mut connection)
+            .await?;
     connection.close().await?;
     let mut rows = 0;
     for id in &tenants {

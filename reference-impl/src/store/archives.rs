@@ -115,8 +115,7 @@ impl AuditStore {
             .execute(self.connection())
             .await?;
         }
-        let statement =
-            format!("UPDATE archives SET restore_state = 'done', restored = $3 WHERE {own} AND id = $2");
+        let statement = format!("UPDATE archives SET restore_state = 'done', restored = $3 WHERE {own} AND id = $2");
         let done = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).bind(events.len() as i64);
         done.execute(self.connection()).await?;
         Ok(true)

@@ -119,10 +119,8 @@ impl AuditStore {
         if inserted.rows_affected() != rows as u64 {
             return Err(Problem::Internal);
         }
-        let statement = format!(
-            "UPDATE retention_runs SET object_id = NULL, archived = archived + $3 WHERE {} AND id = $2",
-            own()
-        );
+        let statement =
+            format!("UPDATE retention_runs SET object_id = NULL, archived = archived + $3 WHERE {} AND id = $2", own());
         let update = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(held.run).bind(rows);
         update.execute(self.connection()).await?;
         Ok(())
@@ -183,12 +181,18 @@ impl AuditStore {
     }
 
     /// Deletes up to `limit` events recorded before `before` that are in a verified archive, with what hangs on them.
-    /// Whatever is deleted is what the archive holds: what has changed since stays, and is in no archive any more.
+    /// Whatever is deleted is what the archive holds: what has changed since stays, and is in no archive any more. An
+    /// annotation that is committed just after is not deleted either; it is seen again once its event is restored.
     ///
     /// # Errors
     /// [`Problem::Conflict`] once another try has the run; [`Problem::Busy`] when what hangs on an event changed in this
     /// very moment.
-    pub async fn delete_archived(&mut self, held: Try, before: OffsetDateTime, limit: i64) -> Result<Deletion, Problem> {
+    pub async fn delete_archived(
+        &mut self,
+        held: Try,
+        before: OffsetDateTime,
+        limit: i64,
+    ) -> Result<Deletion, Problem> {
         self.hold_run(held).await?;
         if self.held().await? {
             return Ok(Deletion::Held);
@@ -247,11 +251,14 @@ impl AuditStore {
         Ok(Deletion::Of { changed: 0, deleted })
     }
 
-    /// Up to `limit` attachments whose rows are gone and whose bytes are still to be removed.
+    /// Up to `limit` attachments whose rows are gone and whose bytes are still to be removed; none while a legal hold is on.
     ///
     /// # Errors
     /// What the database fails with.
     pub async fn attachments_to_remove(&mut self, limit: i64) -> Result<Vec<Uuid>, Problem> {
+        if self.held().await? {
+            return Ok(Vec::new());
+        }
         let tenant = self.tenant;
         let statement = format!("SELECT id FROM attachments_to_remove WHERE {} ORDER BY id LIMIT $2", own());
         let rows = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(limit);
@@ -302,24 +309,22 @@ impl AuditStore {
         );
         let gone = sqlx::query(AssertSqlSafe(gone)).bind(tenant).bind(ids(events)).bind(from).bind(to);
         let gone: Vec<Event> = gone.fetch_all(self.connection()).await?.iter().map(event).collect();
-        let noted = format!(
-            "DELETE FROM annotations WHERE {own} AND event_id = ANY ($2) RETURNING {}",
-            annotations::COLUMNS
-        );
+        let noted =
+            format!("DELETE FROM annotations WHERE {own} AND event_id = ANY ($2) RETURNING {}", annotations::COLUMNS);
         let noted = sqlx::query(AssertSqlSafe(noted)).bind(tenant).bind(ids(&gone));
         let noted = noted.fetch_all(self.connection()).await?.iter().map(annotations::annotation).collect();
-        let attached = format!(
-            "DELETE FROM attachments WHERE {own} AND event_id = ANY ($2) RETURNING {}",
-            attachments::COLUMNS
-        );
+        let attached =
+            format!("DELETE FROM attachments WHERE {own} AND event_id = ANY ($2) RETURNING {}", attachments::COLUMNS);
         let attached = sqlx::query(AssertSqlSafe(attached)).bind(tenant).bind(ids(&gone));
         let attached = attached.fetch_all(self.connection()).await?;
         let bytes: Vec<Uuid> = attached.iter().map(|row| row.get("id")).collect();
-        sqlx::query("INSERT INTO attachments_to_remove (tenant_id, id) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING")
-            .bind(tenant)
-            .bind(bytes)
-            .execute(self.connection())
-            .await?;
+        sqlx::query(
+            "INSERT INTO attachments_to_remove (tenant_id, id) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING",
+        )
+        .bind(tenant)
+        .bind(bytes)
+        .execute(self.connection())
+        .await?;
         Ok(Whole::of(gone, noted, attached.iter().map(attachments::attachment).collect()))
     }
 }

@@ -44,7 +44,8 @@ impl AuditStore {
         let tenant = self.tenant;
         let statement = format!("SELECT {POLICY} FROM retention_policies WHERE {}", own());
         let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).fetch_optional(self.connection()).await?;
-        let unsaid = Retention { archive_after_days: None, delete_after_days: None, legal_hold: false, updated_at: None };
+        let unsaid =
+            Retention { archive_after_days: None, delete_after_days: None, legal_hold: false, updated_at: None };
         Ok(row.as_ref().map_or(unsaid, policy))
     }
 
@@ -147,8 +148,7 @@ impl AuditStore {
     pub async fn take_retention_run(&mut self, held: Try) -> Result<Option<TakenRun>, Problem> {
         let tenant = self.tenant;
         let own = own();
-        let statement =
-            format!("SELECT state, archive_before FROM retention_runs WHERE {own} AND id = $2 FOR UPDATE");
+        let statement = format!("SELECT state, archive_before FROM retention_runs WHERE {own} AND id = $2 FOR UPDATE");
         let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(held.run);
         let row = row.fetch_optional(self.connection()).await?.ok_or(Problem::NotFound)?;
         if JobState::of_word(row.get("state")).has_ended() {
@@ -242,11 +242,11 @@ impl AuditStore {
     }
 
     /// Ends a run: failed when events that were due are still there, or none of them was found; `told` says what else
-    /// is wrong. What a legal hold keeps is not due.
+    /// is wrong. What a legal hold keeps is not due. Answers how it ended.
     ///
     /// # Errors
     /// [`Problem::Conflict`] once another try has the run.
-    pub async fn end_retention_run(&mut self, held: Try, told: Option<String>) -> Result<(), Problem> {
+    pub async fn end_retention_run(&mut self, held: Try, told: Option<String>) -> Result<JobState, Problem> {
         self.hold_run(held).await?;
         let (archive_left, delete_left) = self.due(held.run).await?;
         let kept = self.held().await?;
@@ -270,7 +270,8 @@ impl AuditStore {
         } else {
             (JobState::Done, None)
         };
-        self.close_run(held.run, state, told).await
+        self.close_run(held.run, state, told).await?;
+        Ok(state)
     }
 
     /// Gives a run up.

@@ -175,7 +175,9 @@ async fn what_erases_rows_does_so_in_no_tenant_that_is_not_being_erased() -> any
     let before = rows(&world, &world.b).await?;
     world.call(&world.token(&world.a, "owner").await, Method::DELETE, ERASE, None).await.expect(202);
     let mut worker = world.database.connect("audit_worker").await?;
-    for (bound, erases) in [(None, false), (Some(world.b.id), false), (Some(Uuid::new_v4()), false), (Some(world.a.id), true)] {
+    for (bound, erases) in
+        [(None, false), (Some(world.b.id), false), (Some(Uuid::new_v4()), false), (Some(world.a.id), true)]
+    {
         let bound = bound.map(|id| id.to_string()).unwrap_or_default();
         sqlx::query("SELECT set_config('app.tenant_id', $1, false)").bind(&bound).execute(&mut worker).await?;
         assert_eq!(worker.execute("SELECT erase_rows(1000)").await.is_ok(), erases, "{bound}");
