@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::archive::{packed, unpacked};
+use crate::http::job_state::JobState;
 use crate::objects::{Kind, Object, Objects};
 use crate::problem::Problem;
 use crate::scope::TenantScope;
@@ -57,7 +58,11 @@ impl Running<'_> {
             }
         }
         self.remove_attachments().await?;
-        self.scope.run(move |store| Box::pin(store.end_retention_run(held, told))).await
+        let state = self.scope.run(move |store| Box::pin(store.end_retention_run(held, told))).await?;
+        if state == JobState::Failed {
+            tracing::error!(run = %held.run, "a retention run did not find what was due");
+        }
+        Ok(())
     }
 
     /// Archives what is due; how many events are not what was sealed.

@@ -181,7 +181,8 @@ impl AuditStore {
     }
 
     /// Deletes up to `limit` events recorded before `before` that are in a verified archive, with what hangs on them.
-    /// Whatever is deleted is what the archive holds: what has changed since stays, and is in no archive any more.
+    /// Whatever is deleted is what the archive holds: what has changed since stays, and is in no archive any more. An
+    /// annotation that is committed just after is not deleted either; it is seen again once its event is restored.
     ///
     /// # Errors
     /// [`Problem::Conflict`] once another try has the run; [`Problem::Busy`] when what hangs on an event changed in this
@@ -250,11 +251,14 @@ impl AuditStore {
         Ok(Deletion::Of { changed: 0, deleted })
     }
 
-    /// Up to `limit` attachments whose rows are gone and whose bytes are still to be removed.
+    /// Up to `limit` attachments whose rows are gone and whose bytes are still to be removed; none while a legal hold is on.
     ///
     /// # Errors
     /// What the database fails with.
     pub async fn attachments_to_remove(&mut self, limit: i64) -> Result<Vec<Uuid>, Problem> {
+        if self.held().await? {
+            return Ok(Vec::new());
+        }
         let tenant = self.tenant;
         let statement = format!("SELECT id FROM attachments_to_remove WHERE {} ORDER BY id LIMIT $2", own());
         let rows = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(limit);

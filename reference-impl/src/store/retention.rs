@@ -242,11 +242,11 @@ impl AuditStore {
     }
 
     /// Ends a run: failed when events that were due are still there, or none of them was found; `told` says what else
-    /// is wrong. What a legal hold keeps is not due.
+    /// is wrong. What a legal hold keeps is not due. Answers how it ended.
     ///
     /// # Errors
     /// [`Problem::Conflict`] once another try has the run.
-    pub async fn end_retention_run(&mut self, held: Try, told: Option<String>) -> Result<(), Problem> {
+    pub async fn end_retention_run(&mut self, held: Try, told: Option<String>) -> Result<JobState, Problem> {
         self.hold_run(held).await?;
         let (archive_left, delete_left) = self.due(held.run).await?;
         let kept = self.held().await?;
@@ -270,7 +270,8 @@ impl AuditStore {
         } else {
             (JobState::Done, None)
         };
-        self.close_run(held.run, state, told).await
+        self.close_run(held.run, state, told).await?;
+        Ok(state)
     }
 
     /// Gives a run up.

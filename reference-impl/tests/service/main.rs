@@ -1,5 +1,6 @@
 //! The service against a real Postgres: what it answers, to whom, and what it leaves behind.
 
+mod archives;
 mod attachments;
 mod cancel;
 mod credentials;

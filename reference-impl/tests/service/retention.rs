@@ -19,7 +19,7 @@ use crate::working::{Halt, Working, count, program, until};
 use crate::world::{Tenant, World};
 
 /// Plants `rows` events of `tenant` that were recorded so many days ago.
-async fn plant(world: &World, tenant: &Tenant, rows: u32, days: u32) -> anyhow::Result<()> {
+pub async fn plant(world: &World, tenant: &Tenant, rows: u32, days: u32) -> anyhow::Result<()> {
     let insert = format!(
         "INSERT INTO shared.events (tenant_id, id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, \
            target_type, target_id, target_name, details) \
@@ -30,7 +30,7 @@ async fn plant(world: &World, tenant: &Tenant, rows: u32, days: u32) -> anyhow::
     world.database.sql(&insert).await
 }
 
-async fn keep(world: &World, token: &str, archive_after: u32, delete_after: u32, hold: bool) {
+pub async fn keep(world: &World, token: &str, archive_after: u32, delete_after: u32, hold: bool) {
     let put = json!({"archive_after_days": archive_after, "delete_after_days": delete_after, "legal_hold": hold});
     world.call(token, Method::PUT, "/v1/retention", Some(put)).await.expect(200);
 }
@@ -49,17 +49,17 @@ async fn ended(world: &World, token: &str, id: Uuid) -> anyhow::Result<Value> {
 }
 
 /// A run from its beginning to its end.
-async fn run(world: &World, token: &str) -> anyhow::Result<Value> {
+pub async fn run(world: &World, token: &str) -> anyhow::Result<Value> {
     ended(world, token, begun(world, token).await).await
 }
 
 /// State, archived and deleted.
-fn outcome(run: &Value) -> (&str, i64, i64) {
+pub fn outcome(run: &Value) -> (&str, i64, i64) {
     let number = |name: &str| run[name].as_i64().unwrap_or(-1);
     (run["state"].as_str().unwrap_or_default(), number("archived"), number("deleted"))
 }
 
-async fn restored(world: &World, token: &str, id: &str) -> anyhow::Result<Value> {
+pub async fn restored(world: &World, token: &str, id: &str) -> anyhow::Result<Value> {
     world.call(token, Method::POST, &format!("/v1/archives/{id}/restore"), None).await.expect(202);
     until("an end of the restoring", async || {
         let listed = archives(world, token).await;
@@ -69,22 +69,22 @@ async fn restored(world: &World, token: &str, id: &str) -> anyhow::Result<Value>
     .await
 }
 
-async fn archives(world: &World, token: &str) -> Vec<Value> {
+pub async fn archives(world: &World, token: &str) -> Vec<Value> {
     let list = world.get(token, "/v1/archives?count=true&limit=200").await.expect(200).json();
     assert_eq!(list["total"].as_u64(), list["items"].as_array().map(|items| items.len() as u64));
     list["items"].as_array().expect("items").clone()
 }
 
-async fn total(world: &World, token: &str) -> i64 {
+pub async fn total(world: &World, token: &str) -> i64 {
     world.get(token, "/v1/events?count=true&limit=1").await.expect(200).json()["total"].as_i64().expect("a total")
 }
 
-fn folder(world: &World, tenant: &Tenant, kind: &str) -> PathBuf {
+pub fn folder(world: &World, tenant: &Tenant, kind: &str) -> PathBuf {
     world.objects.path().join(format!("tenants/{}/{kind}", tenant.id))
 }
 
 /// The lines of every archive file of a tenant whose bytes are what its row says, by event.
-fn lines(world: &World, tenant: &Tenant, archives: &[Value]) -> BTreeMap<Uuid, Vec<String>> {
+pub fn lines(world: &World, tenant: &Tenant, archives: &[Value]) -> BTreeMap<Uuid, Vec<String>> {
     let mut lines = BTreeMap::<Uuid, Vec<String>>::new();
     for archive in archives {
         let id = archive["id"].as_str().expect("an id");
@@ -236,76 +236,6 @@ async fn a_legal_hold_lets_events_be_archived_and_none_deleted_also_when_it_come
 }
 
 #[tokio::test]
-async fn an_archive_that_was_altered_or_is_gone_is_refused_and_puts_nothing_back() -> anyhow::Result<()> {
-    let world = World::new().await?;
-    let a = world.token(&world.a, "owner").await;
-    plant(&world, &world.a, 3, 100).await?;
-    keep(&world, &a, 1, 1, false).await;
-    let working = Working::on(&world).await?;
-    assert_eq!(outcome(&run(&world, &a).await?), ("done", 3, 3));
-    let listed = archives(&world, &a).await;
-    let id = listed[0]["id"].as_str().expect("an id").to_string();
-    let path = folder(&world, &world.a, "archives").join(&id);
-    let whole = std::fs::read(&path)?;
-    let mut bent = whole.clone();
-    bent[whole.len() / 2] ^= 1;
-    // One who may change the database, too, still cannot make it what was sealed.
-    let text = String::from_utf8(zstd::decode_all(whole.as_slice())?)?;
-    let forged = zstd::encode_all(text.replace("planted", "harmless").as_bytes(), 0)?;
-    let sum = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
-    for (bytes, sha256, says) in [
-        (Some(&bent), sum(&whole), "is not what was written"),
-        (Some(&forged), sum(&whole), "is not what was written"),
-        (Some(&forged), sum(&forged), "not what was sealed"),
-        (None, sum(&whole), "is not there"),
-    ] {
-        match bytes {
-            Some(bytes) => std::fs::write(&path, bytes)?,
-            None => std::fs::remove_file(&path)?,
-        }
-        world.database.sql(&format!("UPDATE archives SET sha256 = '\\x{sha256}'")).await?;
-        let told = restored(&world, &a, &id).await?;
-        assert_eq!(told["restore_state"], "failed");
-        assert!(told["restore_told"].as_str().is_some_and(|told| told.contains(says)), "{says}: {told}");
-        assert_eq!(total(&world, &a).await, 0, "{says}");
-    }
-    std::fs::write(&path, &whole)?;
-    assert_eq!(restored(&world, &a, &id).await?["restored"], 3, "mended");
-    working.ended().await
-}
-
-#[tokio::test]
-async fn what_is_restored_is_restored_once_and_kept_until_its_time() -> anyhow::Result<()> {
-    let world = World::new().await?;
-    let a = world.token(&world.a, "owner").await;
-    plant(&world, &world.a, 3, 100).await?;
-    keep(&world, &a, 1, 1, false).await;
-    let working = Working::on(&world).await?;
-    run(&world, &a).await?;
-    let id = archives(&world, &a).await[0]["id"].as_str().expect("an id").to_string();
-    let back = restored(&world, &a, &id).await?;
-    assert_eq!((&back["restored"], back["kept_until"].is_string()), (&json!(3), true));
-    let event = world.get(&a, "/v1/events?limit=1").await.expect(200).ids()[0];
-    world.post(&a, &format!("/v1/events/{event}/annotations"), json!({"body": "after"})).await.expect(201);
-    assert_eq!(restored(&world, &a, &id).await?["restored"], 0, "they are there");
-    let told = run(&world, &a).await?;
-    assert_eq!((outcome(&told), &told["delete_due"]), (("done", 0, 0), &json!(0)), "kept: {told}");
-    world.database.sql("UPDATE archives SET kept_until = now() - interval '1 s'").await?;
-    let told = run(&world, &a).await?;
-    // One of them has changed, and is archived as it is now before it goes.
-    assert_eq!(outcome(&told), ("done", 1, 3), "{told}");
-    let listed = archives(&world, &a).await;
-    let later = listed.iter().find(|archive| archive["id"] != json!(id)).expect("another archive");
-    assert!(lines(&world, &world.a, std::slice::from_ref(later))[&event][0].contains("after"));
-    // From the two of them, whichever comes first, it comes back as it was at last.
-    assert_eq!(restored(&world, &a, &id).await?["restored"], 2);
-    assert_eq!(restored(&world, &a, later["id"].as_str().expect("an id")).await?["restored"], 1);
-    let notes = world.get(&a, &format!("/v1/events/{event}/annotations")).await.expect(200).json();
-    assert_eq!(notes["items"][0]["body"], "after");
-    working.ended().await
-}
-
-#[tokio::test]
 async fn a_run_that_should_have_found_events_and_did_not_has_failed() -> anyhow::Result<()> {
     let table = [
         // A database that says it deletes, and does not.
@@ -360,7 +290,7 @@ async fn a_try_that_another_has_overtaken_changes_nothing_any_more() -> anyhow::
         scope.run(move |store| Box::pin(async move { store.delete_archived(slow, before, 9).await.map(drop) })).await,
         scope.run(move |store| Box::pin(async move { store.verify_archive(slow, object, &[]).await.map(drop) })).await,
         scope.run(move |store| Box::pin(store.discard_archive(slow, object))).await,
-        scope.run(move |store| Box::pin(store.end_retention_run(slow, None))).await,
+        scope.run(move |store| Box::pin(async move { store.end_retention_run(slow, None).await.map(drop) })).await,
     ];
     assert!(overtaken.iter().all(|one| matches!(one, Err(Problem::Conflict(_)))), "{overtaken:?}");
     scope.run(move |store| Box::pin(store.end_retention_run(quick, None))).await?;
