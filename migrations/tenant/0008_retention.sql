@@ -36,20 +36,13 @@ CREATE TABLE retention_runs (
 -- One at a time in each tenant.
 CREATE UNIQUE INDEX retention_runs_open ON retention_runs (tenant_id) WHERE state IN ('queued', 'running');
 
--- The bytes of attachments whose rows went with their events, still to be removed.
-CREATE TABLE attachments_to_remove (
-  tenant_id uuid NOT NULL REFERENCES tenants (id),
-  id        uuid NOT NULL,
-  PRIMARY KEY (tenant_id, id)
-);
-
 -- An answer that is kept for a repeated request holds its event, and so goes when events of its age do.
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (tenant_id, created_at);
 
 DO $$
 DECLARE name text;
 BEGIN
-  FOREACH name IN ARRAY ARRAY['retention_policies', 'retention_runs', 'attachments_to_remove'] LOOP
+  FOREACH name IN ARRAY ARRAY['retention_policies', 'retention_runs'] LOOP
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
     EXECUTE format($policy$CREATE POLICY own_tenant ON %I
@@ -64,7 +57,6 @@ GRANT SELECT ON retention_policies TO audit_worker;
 GRANT SELECT, INSERT (tenant_id, id, requested_by) ON retention_runs TO audit_app;
 GRANT SELECT, UPDATE (state, try_id, object_id, archive_before, delete_before, archive_due, delete_due, archived,
   deleted, told, finished_at) ON retention_runs TO audit_worker;
-GRANT SELECT, INSERT, DELETE ON attachments_to_remove TO audit_worker;
 -- Who serves deletes no event; who works may since events are there.
 GRANT SELECT, DELETE ON annotations, attachments TO audit_worker;
 GRANT SELECT (tenant_id, principal_id, key, created_at), DELETE ON idempotency_keys TO audit_worker;

@@ -47,7 +47,7 @@ END $$;
 GRANT SELECT, UPDATE (restore_state, restored, restore_told, kept_until) ON archives TO audit_app;
 GRANT SELECT, INSERT, DELETE, UPDATE (verified_at, restore_state, restored, restore_told) ON archives TO audit_worker;
 GRANT SELECT, INSERT, DELETE ON archived_events TO audit_worker;
--- A restored event comes back under its own id.
-GRANT INSERT ON events, annotations TO audit_worker;
+-- A restored event comes back under its own id, with what hung on it. The bytes of attachments have stayed where they are.
+GRANT INSERT ON events, annotations, attachments TO audit_worker;
 
 RESET ROLE;

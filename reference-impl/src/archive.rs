@@ -17,7 +17,7 @@ use crate::problem::Problem;
 /// The compression level: zstd's own default.
 const LEVEL: i32 = 0;
 
-/// An event with what hangs on it; of attachments what is known of them, without their bytes.
+/// An event with what hangs on it. Of attachments it is what is known of them: their bytes are objects already, and stay.
 #[derive(Debug, Serialize)]
 pub struct Whole {
     /// The event.
@@ -46,6 +46,8 @@ pub struct Restorable {
     pub event: Event,
     /// Its annotations.
     pub annotations: Vec<Annotation>,
+    /// Its attachments.
+    pub attachments: Vec<Attachment>,
 }
 
 impl Whole {

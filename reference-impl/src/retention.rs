@@ -57,7 +57,6 @@ impl Running<'_> {
                 break;
             }
         }
-        self.remove_attachments().await?;
         let state = self.scope.run(move |store| Box::pin(store.end_retention_run(held, told))).await?;
         if state == JobState::Failed {
             tracing::error!(run = %held.run, "a retention run did not find what was due");
@@ -139,20 +138,6 @@ impl Running<'_> {
                 Deletion::Of { deleted: 0, .. } => return Ok(anew),
                 Deletion::Of { .. } => {}
             }
-        }
-    }
-
-    /// Removes the bytes of attachments that went with their events.
-    async fn remove_attachments(&self) -> Result<(), Problem> {
-        loop {
-            let ids = self.scope.run(|store| Box::pin(store.attachments_to_remove(BATCH))).await?;
-            if ids.is_empty() {
-                return Ok(());
-            }
-            for id in &ids {
-                self.objects.remove(Object { tenant: self.tenant, kind: Kind::Attachment, id: *id }).await?;
-            }
-            self.scope.run(move |store| Box::pin(async move { store.attachments_removed(&ids).await })).await?;
         }
     }
 

@@ -28,7 +28,7 @@ use crate::store::Sight;
 use crate::store::attachments::NewAttachment;
 
 /// An attachment.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Attachment {
     /// Its id.
     pub id: Uuid,

@@ -68,7 +68,7 @@ impl AuditStore {
         Ok(Some(row.get("sha256")))
     }
 
-    /// Puts back the events of an archive that are not there, with their annotations, and ends the restoring; false, and
+    /// Puts back the events of an archive that are not there, with what hung on them, and ends the restoring; false, and
     /// nothing done, when they are not the tenant's own, as they were sealed.
     ///
     /// # Errors
@@ -88,11 +88,12 @@ impl AuditStore {
         let absent = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(id).bind(ids);
         let absent: Vec<Uuid> =
             absent.fetch_all(self.connection()).await?.iter().map(|row| row.get("event_id")).collect();
-        let (mut events, mut annotations) = (Vec::new(), Vec::new());
+        let (mut events, mut annotations, mut attachments) = (Vec::new(), Vec::new(), Vec::new());
         for line in lines.iter().filter(|line| absent.contains(&line.event)) {
             let Ok(back) = serde_json::from_slice::<Restorable>(&line.text) else { return Ok(false) };
             events.push(back.event);
             annotations.extend(back.annotations);
+            attachments.extend(back.attachments);
         }
         if !self.are_sealed(&events).await? {
             return Ok(false);
@@ -112,6 +113,23 @@ impl AuditStore {
             .bind(&annotation.body)
             .bind(annotation.created_at)
             .bind(annotation.updated_at)
+            .execute(self.connection())
+            .await?;
+        }
+        for attachment in &attachments {
+            sqlx::query(
+                "INSERT INTO attachments (tenant_id, id, event_id, author_id, name, content_type, size_bytes, sha256, created_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, decode($8, 'hex'), $9) ON CONFLICT DO NOTHING",
+            )
+            .bind(tenant)
+            .bind(attachment.id)
+            .bind(attachment.event_id)
+            .bind(attachment.author_id)
+            .bind(&attachment.name)
+            .bind(&attachment.content_type)
+            .bind(attachment.size_bytes)
+            .bind(&attachment.sha256)
+            .bind(attachment.created_at)
             .execute(self.connection())
             .await?;
         }

@@ -251,31 +251,6 @@ impl AuditStore {
         Ok(Deletion::Of { changed: 0, deleted })
     }
 
-    /// Up to `limit` attachments whose rows are gone and whose bytes are still to be removed; none while a legal hold is on.
-    ///
-    /// # Errors
-    /// What the database fails with.
-    pub async fn attachments_to_remove(&mut self, limit: i64) -> Result<Vec<Uuid>, Problem> {
-        if self.held().await? {
-            return Ok(Vec::new());
-        }
-        let tenant = self.tenant;
-        let statement = format!("SELECT id FROM attachments_to_remove WHERE {} ORDER BY id LIMIT $2", own());
-        let rows = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(limit);
-        Ok(rows.fetch_all(self.connection()).await?.iter().map(|row| row.get("id")).collect())
-    }
-
-    /// Forgets attachments whose bytes are gone.
-    ///
-    /// # Errors
-    /// What the database fails with.
-    pub async fn attachments_removed(&mut self, ids: &[Uuid]) -> Result<(), Problem> {
-        let tenant = self.tenant;
-        let statement = format!("DELETE FROM attachments_to_remove WHERE {} AND id = ANY ($2)", own());
-        sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(ids).execute(self.connection()).await?;
-        Ok(())
-    }
-
     /// What the lines of `events` are in their archives.
     async fn archived_digests(&mut self, events: &[Event]) -> Result<Vec<(Uuid, Vec<u8>)>, Problem> {
         let tenant = self.tenant;
@@ -297,7 +272,8 @@ impl AuditStore {
         Ok(Whole::of(events, noted, attached))
     }
 
-    /// Deletes events with what hangs on them, and answers what that was. Bytes of attachments are noted as to be removed.
+    /// Deletes events with what hangs on them, and answers what that was. The bytes of
+    /// attachments stay where they are: the archive tells which they are, as it holds none itself.
     async fn delete_whole(&mut self, events: &[Event]) -> Result<Vec<Whole>, Problem> {
         let occurred = events.iter().map(|event| event.occurred_at);
         let (Some(from), Some(to)) = (occurred.clone().min(), occurred.max()) else { return Ok(Vec::new()) };
@@ -317,14 +293,6 @@ impl AuditStore {
             format!("DELETE FROM attachments WHERE {own} AND event_id = ANY ($2) RETURNING {}", attachments::COLUMNS);
         let attached = sqlx::query(AssertSqlSafe(attached)).bind(tenant).bind(ids(&gone));
         let attached = attached.fetch_all(self.connection()).await?;
-        let bytes: Vec<Uuid> = attached.iter().map(|row| row.get("id")).collect();
-        sqlx::query(
-            "INSERT INTO attachments_to_remove (tenant_id, id) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING",
-        )
-        .bind(tenant)
-        .bind(bytes)
-        .execute(self.connection())
-        .await?;
         Ok(Whole::of(gone, noted, attached.iter().map(attachments::attachment).collect()))
     }
 }

@@ -35,7 +35,7 @@ async fn an_archive_that_was_altered_or_is_gone_is_refused_and_puts_nothing_back
             Some(bytes) => std::fs::write(&path, bytes)?,
             None => std::fs::remove_file(&path)?,
         }
-        world.database.sql(&format!("UPDATE archives SET sha256 = '\\x{sha256}'")).await?;
+        world.sql(&world.a, &format!("UPDATE archives SET sha256 = '\\x{sha256}'")).await?;
         let told = restored(&world, &a, &id).await?;
         assert_eq!(told["restore_state"], "failed");
         assert!(told["restore_told"].as_str().is_some_and(|told| told.contains(says)), "{says}: {told}");
@@ -51,18 +51,25 @@ async fn what_is_restored_is_restored_once_and_kept_until_its_time() -> anyhow::
     let world = World::new().await?;
     let a = world.token(&world.a, "owner").await;
     plant(&world, &world.a, 3, 100).await?;
+    let oldest = world.get(&a, "/v1/events?sort=asc&limit=1").await.expect(200).ids()[0];
+    let attached = format!("/v1/events/{oldest}/attachments");
+    world.post(&a, &format!("{attached}?name=n"), json!({"k": "v"})).await.expect(201);
     keep(&world, &a, 1, 1, false).await;
     let working = Working::on(&world).await?;
     run(&world, &a).await?;
     let id = archives(&world, &a).await[0]["id"].as_str().expect("an id").to_string();
     let back = restored(&world, &a, &id).await?;
     assert_eq!((&back["restored"], back["kept_until"].is_string()), (&json!(3), true));
+    let attachment = world.get(&a, &attached).await.expect(200).ids()[0];
+    let link = world.get(&a, &format!("/v1/attachments/{attachment}")).await.expect(200).json();
+    let file = world.get("", &format!("/v1/objects/{}", link["signed"].as_str().expect("a link"))).await.expect(200);
+    assert_eq!(file.text, r#"{"k":"v"}"#, "with its bytes");
     let event = world.get(&a, "/v1/events?limit=1").await.expect(200).ids()[0];
     world.post(&a, &format!("/v1/events/{event}/annotations"), json!({"body": "after"})).await.expect(201);
     assert_eq!(restored(&world, &a, &id).await?["restored"], 0, "they are there");
     let told = run(&world, &a).await?;
     assert_eq!((outcome(&told), &told["delete_due"]), (("done", 0, 0), &json!(0)), "kept: {told}");
-    world.database.sql("UPDATE archives SET kept_until = now() - interval '1 s'").await?;
+    world.sql(&world.a, "UPDATE archives SET kept_until = now() - interval '1 s'").await?;
     let told = run(&world, &a).await?;
     // One of them has changed, and is archived as it is now before it goes.
     assert_eq!(outcome(&told), ("done", 1, 3), "{told}");
