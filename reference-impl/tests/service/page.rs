@@ -7,6 +7,7 @@ use serde_json::json;
 use sqlx::Connection;
 use uuid::Uuid;
 
+use crate::working::{Working, until};
 use crate::world::{Answer, PASSWORD, Tenant, World, event};
 
 /// A browser's cookies, `Cookie: …`.
@@ -127,6 +128,41 @@ async fn who_may_not_read_all_sees_on_the_page_what_the_api_shows() -> anyhow::R
     assert_eq!((operator.status.as_u16(), &operator.text), (403, &unknown.text));
     assert!(kept(&operator).is_empty());
     Ok(())
+}
+
+#[tokio::test]
+async fn what_is_filtered_is_exported_and_fetched_by_its_own_tenant_alone() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    world.event(&world.a, "member", "our-plan").await;
+    world.event(&world.a, "admin", "another-plan").await;
+    world.event(&world.b, "member", "their-plan").await;
+    let (us, them) = (signed_in(&world, &world.a, "auditor").await, signed_in(&world, &world.b, "owner").await);
+    let filtered = open(&world, &us, "/?target_type=document&target_id=our-plan&from=2026-03-01").await;
+    assert!(shown(&filtered).contains("name=\"target_id\" value=\"our-plan\""), "the form takes the filters over");
+    let asked = "target_type=document&target_id=our-plan&from=2026-03-01&format=csv";
+    let sent = submit(&world, &us, "/exports", asked).await;
+    assert_eq!((sent.status.as_u16(), location(&sent)), (303, "/exports"), "{}", sent.text);
+    let waiting = open(&world, &us, "/exports").await;
+    assert!(shown(&waiting).contains("queued") && waiting.text.contains("Target our-plan"), "{}", waiting.text);
+    assert!(shown(&open(&world, &them, "/exports").await).contains("Nothing has been exported"));
+    let working = Working::on(&world).await?;
+    let link = until("a file", async || {
+        let page = open(&world, &us, "/exports").await;
+        let link = shown(&page).split('"').find(|word| word.ends_with("/download")).map(str::to_string);
+        Ok(link)
+    })
+    .await?;
+    let file = open(&world, &us, &link).await;
+    assert_eq!((file.status.as_u16(), file.headers[header::CONTENT_TYPE].to_str()?), (200, "text/csv; charset=utf-8"));
+    assert!(file.text.contains("our-plan") && !file.text.contains("another-plan"), "{}", file.text);
+    assert_eq!(open(&world, &them, &link).await.status, 404);
+    let member = signed_in(&world, &world.a, "member").await;
+    assert!(!shown(&open(&world, &member, "/").await).contains("/exports"), "not offered to who may not");
+    assert_eq!(open(&world, &member, &link).await.status, 403);
+    assert_eq!(submit(&world, &member, "/exports", asked).await.status, 403);
+    let searched = submit(&world, &us, "/exports", "q=plan&format=csv").await;
+    assert_eq!(searched.status, 400, "what a search finds is not what the export would hold");
+    working.ended().await
 }
 
 #[tokio::test]
