@@ -17,6 +17,9 @@ use crate::target::file::ListShape;
 use crate::target::http::{self, Raw, TIMEOUT};
 use crate::target::identity::{Identities, Secrets};
 
+/// A step that is told "not now" is tried so often, and so long after.
+const TRIES_MAX: u32 = 60;
+const AGAIN: Duration = Duration::from_millis(250);
 /// Pages that one walk follows at most; a list that never ends must not hold the run.
 const PAGES_MAX: u32 = 400;
 /// Bytes of a body kept as witness.
@@ -74,6 +77,7 @@ pub async fn lane(
             captured: BTreeMap::new(),
             shown: BTreeMap::new(),
             before: Duration::ZERO,
+            status: None,
             out: &out,
         };
         for (position, step) in sequence.steps.iter().enumerate() {
@@ -97,12 +101,30 @@ struct Run<'a> {
     shown: BTreeMap<String, String>,
     /// How long the exchange before took.
     before: Duration,
+    /// What the exchange before was answered.
+    status: Option<u16>,
     out: &'a mpsc::Sender<Observation>,
 }
 
 impl Run<'_> {
-    /// Runs one step, page by page where it walks; false when nobody listens any more.
+    /// Runs one step, again and again while it must succeed and is told "not now"; false when nobody listens any more.
     async fn step(&mut self, sequence: &Sequence, position: u32, step: &Step) -> bool {
+        let busy = self.door.plan.target.access(&step.cell.operation).map_or_else(Vec::new, |a| a.busy.clone());
+        for _ in 0..TRIES_MAX {
+            if !self.walk(sequence, position, step).await {
+                return false;
+            }
+            let told = self.status.is_some_and(|status| busy.contains(&status));
+            if !told || step.expect.answer != crate::plan::Answer::Success {
+                break;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        true
+    }
+
+    /// Runs one step once, page by page where it walks; false when nobody listens any more.
+    async fn walk(&mut self, sequence: &Sequence, position: u32, step: &Step) -> bool {
         let shape = self.door.plan.target.access(&step.cell.operation).and_then(|a| a.list.as_ref());
         let mut cursor: Option<String> = None;
         for page in 0..PAGES_MAX {
@@ -141,6 +163,7 @@ impl Run<'_> {
     }
 
     async fn exchange(&mut self, step: &Step, shape: Option<&ListShape>) -> (Sent, Outcome, Option<String>) {
+        self.status = None;
         let missing = |request: &Request| {
             let texts = std::iter::once(&request.path).chain(request.query.iter().map(|(_, v)| v));
             let texts = texts.chain(request.body.iter().map(|(_, body)| body));
@@ -171,6 +194,7 @@ impl Run<'_> {
             None => exchange.await,
         };
         self.before = begun.elapsed();
+        self.status = raw.as_ref().ok().map(|raw| raw.status);
         match raw {
             Ok(raw) => {
                 let (answer, next) = self.answered(step, shape, &sent, raw);

@@ -242,6 +242,9 @@ pub struct Access {
     /// An operation called first, by the same principal, and what is taken from its answer: name to JSON pointer.
     #[serde(default)]
     pub prepare: Option<Prepare>,
+    /// Statuses that mean "not now", as where one thing is done at a time: what must succeed is asked again for a while.
+    #[serde(default)]
+    pub busy: Vec<u16>,
     /// Relations that mean something here; all of them when absent.
     #[serde(default)]
     pub relations: Option<Vec<Relation>>,
