@@ -13,7 +13,7 @@ use partywall_reference::storage::{Storage, moving};
 use partywall_reference::store::Sight;
 use partywall_reference::store::events::Filter;
 use setting::support::Database;
-use setting::{median, plant, tenants};
+use setting::{median, one, plant, tenants};
 use sqlx::postgres::PgPoolOptions;
 
 const TENANTS: [u32; 3] = [10, 100, 1_000];
@@ -45,7 +45,7 @@ async fn measure(model: &str, count: u32) -> anyhow::Result<()> {
     let database = Database::migrated().await?;
     plant(&database, count, count * EVENTS_EACH).await?;
     let admin = database.url("postgres").parse()?;
-    let pool = PgPoolOptions::new().max_connections(1).connect(&database.url("postgres")).await?;
+    let pool = one(&database, "postgres").await?;
     let tenants = tenants(&pool, i64::from(count)).await?;
     let mut provisioning = Vec::new();
     for tenant in &tenants {

@@ -9,6 +9,7 @@
 mod setting;
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use argon2::password_hash::PasswordHasher;
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -21,7 +22,7 @@ use partywall_reference::store::Sight;
 use partywall_reference::store::events::Filter;
 use serde_json::json;
 use setting::support::Database;
-use setting::{compared, one, plant, tell, tenants};
+use setting::{median, one, plant, tenants};
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -32,6 +33,8 @@ const EVENTS: u32 = 1_000_000;
 const PAGE: i64 = 50;
 /// Lines of a bulk: as many as one may have.
 const BULK: usize = 1_000;
+/// Rounds of a comparison, after one that warms up.
+const ROUNDS: usize = 15;
 /// Clients over HTTP.
 const CLIENTS: usize = 8;
 const COLUMNS: &str = "id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, target_type, target_id, \
@@ -229,6 +232,8 @@ fn settings(database: &Database) -> Serve {
         token_key: "00".repeat(32),
         with_worker: false,
         worker_database_url: None,
+        webhook_private: false,
+        seal_every_s: 86_400,
     }
 }
 
@@ -238,4 +243,35 @@ async fn listen(router: axum::Router) -> anyhow::Result<String> {
     let url = format!("http://{}", listener.local_addr()?);
     tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(url)
+}
+
+/// Two ways to do the same, in turns: what each takes a time at the median of its rounds.
+async fn compared(
+    times: usize,
+    mut one: impl AsyncFnMut(usize) -> anyhow::Result<()>,
+    mut other: impl AsyncFnMut(usize) -> anyhow::Result<()>,
+) -> anyhow::Result<(Duration, Duration)> {
+    let (mut ones, mut others) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let numbers = round * times..(round + 1) * times;
+        let began = Instant::now();
+        for number in numbers.clone() {
+            one(number).await?;
+        }
+        let half = Instant::now();
+        for number in numbers {
+            other(number).await?;
+        }
+        if round > 0 {
+            ones.push((half - began) / times as u32);
+            others.push(half.elapsed() / times as u32);
+        }
+    }
+    Ok((median(ones), median(others)))
+}
+
+/// Tells how fast `ours` is against `peer`.
+fn tell(what: &str, (ours, peer): (Duration, Duration), limit: f64) {
+    let ratio = peer.as_secs_f64() / ours.as_secs_f64();
+    println!("{what}: {ratio:.2} ({ours:.1?} against {peer:.1?}; limit {limit:.2})");
 }

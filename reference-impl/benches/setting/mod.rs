@@ -1,18 +1,15 @@
-//! What the benchmarks share: a database that is full, and a fair comparison.
+//! What the benchmarks share: a database that is full.
 
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../../tests/support/mod.rs"]
 pub mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use support::Database;
 use uuid::Uuid;
-
-/// Rounds of a comparison, after one that warms up.
-const ROUNDS: usize = 15;
 
 /// Plants `events` events over `tenants` tenants, in the order in which a service would write them: now of this tenant,
 /// now of that one, over the last ten months.
@@ -51,39 +48,8 @@ pub async fn one(database: &Database, role: &str) -> anyhow::Result<PgPool> {
     Ok(PgPoolOptions::new().max_connections(1).connect(&database.url(role)).await?)
 }
 
-/// Two ways to do the same, in turns: what each takes a time at the median of its rounds.
-pub async fn compared(
-    times: usize,
-    mut one: impl AsyncFnMut(usize) -> anyhow::Result<()>,
-    mut other: impl AsyncFnMut(usize) -> anyhow::Result<()>,
-) -> anyhow::Result<(Duration, Duration)> {
-    let (mut ones, mut others) = (Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
-        let numbers = round * times..(round + 1) * times;
-        let began = Instant::now();
-        for number in numbers.clone() {
-            one(number).await?;
-        }
-        let half = Instant::now();
-        for number in numbers {
-            other(number).await?;
-        }
-        if round > 0 {
-            ones.push((half - began) / times as u32);
-            others.push(half.elapsed() / times as u32);
-        }
-    }
-    Ok((median(ones), median(others)))
-}
-
 /// The one in the middle.
 pub fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
-}
-
-/// Tells how fast `ours` is against `peer`.
-pub fn tell(what: &str, (ours, peer): (Duration, Duration), limit: f64) {
-    let ratio = peer.as_secs_f64() / ours.as_secs_f64();
-    println!("{what}: {ratio:.2} ({ours:.1?} against {peer:.1?}; limit {limit:.2})");
 }
