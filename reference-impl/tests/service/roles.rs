@@ -137,7 +137,7 @@ async fn path(world: &World, role: &str, path: &str) -> String {
     }
     if path.contains("/retention/runs") {
         // One at a time: whatever was open has ended.
-        world.database.sql("UPDATE retention_runs SET state = 'done'").await.expect("done");
+        world.sql(&world.a, "UPDATE retention_runs SET state = 'done'").await.expect("done");
         world.call(&owner, Method::PUT, "/v1/retention", Some(retention())).await.expect(200);
     }
     if path.contains("{run}") {
@@ -151,7 +151,7 @@ async fn path(world: &World, role: &str, path: &str) -> String {
              VALUES ('{}', '{id}', '{id}', 1, now(), now(), 1, '', now())",
             tenant.id
         );
-        world.database.sql(&insert).await.expect("an archive");
+        world.sql(&world.a, &insert).await.expect("an archive");
         path = path.replace("{archive}", &id.to_string());
     }
     if path.contains("{member}") {
