@@ -28,16 +28,17 @@ async fn the_database_alone_shows_a_session_only_the_tenant_bound_to_it_and_noth
     let world = World::new().await?;
     world.event(&world.a, "member", "a").await;
     world.event(&world.b, "member", "b").await;
-    let mut app = world.at_home(&world.a, "audit_app").await?;
+    let (mut home, mut app) = (world.at_home(&world.a, "audit_app").await?, world.database.connect("audit_app").await?);
     for bound in [None, Some(""), Some("tenant")] {
-        if let Some(value) = bound {
-            let value = if value.is_empty() { String::new() } else { world.a.id.to_string() };
-            sqlx::query("SELECT set_config('app.tenant_id', $1, false)").bind(value).execute(&mut app).await?;
-        }
         for table in ["memberships", "events", "api_keys"] {
+            let app = if table == "events" { &mut home } else { &mut app };
+            if let Some(value) = bound {
+                let value = if value.is_empty() { String::new() } else { world.a.id.to_string() };
+                sqlx::query("SELECT set_config('app.tenant_id', $1, false)").bind(value).execute(&mut *app).await?;
+            }
             let statement = format!("SELECT count(*), count(*) FILTER (WHERE tenant_id = $1) FROM {table}");
             let (all, own): (i64, i64) =
-                sqlx::query_as(AssertSqlSafe(statement)).bind(world.a.id).fetch_one(&mut app).await?;
+                sqlx::query_as(AssertSqlSafe(statement)).bind(world.a.id).fetch_one(app).await?;
             assert_eq!(all, own, "{table} with {bound:?} bound");
             assert_eq!(all > 0, bound == Some("tenant"), "{table} with {bound:?} bound");
         }

@@ -89,8 +89,15 @@ impl Halt {
             "CREATE FUNCTION public.halt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END $$; \
              CREATE TRIGGER halt BEFORE {what} FOR EACH STATEMENT EXECUTE FUNCTION public.halt()"
         );
-        world.sql(&world.a, &halt).await?;
-        let mut lock = world.at_home(&world.a, "postgres").await?;
+        // A table of the directory's is used there, wherever the tenant's own are.
+        let table = what.rsplit(' ').next().unwrap_or(what);
+        let directory = format!("SELECT count(*) FROM pg_class WHERE oid = to_regclass('public.{table}')");
+        let mut lock = if count(world, &directory).await? == 1 {
+            world.database.connect("postgres").await?
+        } else {
+            world.at_home(&world.a, "postgres").await?
+        };
+        sqlx::raw_sql(AssertSqlSafe(halt)).execute(&mut lock).await?;
         sqlx::raw_sql("SELECT pg_advisory_lock(42)").execute(&mut lock).await?;
         Ok(Self { lock })
     }
