@@ -1,10 +1,11 @@
 //! The `partywall` binary as a user meets it: bad input, interruption, and what is left behind.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use partywall::postgres::{Options, Postgres, Source};
 use partywall::target::copy::execute;
@@ -168,8 +169,12 @@ fn report(reports: &Path) -> serde_json::Value {
 /// A long run, driven as far as its history, and its cluster.
 fn long_run(reports: &Path) -> (Child, i32, PathBuf) {
     let args = ["certify", "--postgres", "installed", "--max-cases", "100000000"];
-    let mut child =
-        partywall(&args, reports).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("partywall runs");
+    let mut child = partywall(&args, reports)
+        .process_group(0)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("partywall runs");
     wait_for("the history", || {
         assert!(child.try_wait().expect("a child").is_none(), "the run ended by itself");
         let runs = std::fs::read_dir(reports).ok()?.flatten().next()?;
@@ -204,7 +209,8 @@ fn an_interrupted_run_leaves_its_report_and_no_server() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let reports = tempfile::tempdir().expect("a folder");
         let (mut child, postgres, folder) = long_run(reports.path());
-        kill(Pid::from_raw(child.id() as i32), signal).expect("a signal");
+        // To the whole group, as a terminal does: the target ends as well.
+        killpg(Pid::from_raw(child.id() as i32), signal).expect("a signal");
         assert_eq!(child.wait().expect("a child").code(), Some(130), "{signal}");
         gone(postgres, &folder);
         let report = report(reports.path());

@@ -80,7 +80,10 @@ impl<'a> Course<'a> {
             if let Some(mut service) = service {
                 // Its connections break a moment before it counts as ended.
                 let moment = if driven.is_err() { Duration::from_secs(2) } else { Duration::ZERO };
-                if let Some(why) = service.ended_within(moment).await {
+                // What interrupts a run from a terminal ends its target, too: that is no news.
+                if !self.run.interrupt.is_raised()
+                    && let Some(why) = service.ended_within(moment).await
+                {
                     driven = Err(Error::Unreachable(format!("the target ended during the run: {why}")));
                 }
                 service.stop().await;

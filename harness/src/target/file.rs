@@ -303,7 +303,8 @@ impl TargetFile {
             None => Self::parse(REFERENCE, "the bundled reference.toml"),
             Some(path) => {
                 let origin = path.display().to_string();
-                let text = toml::to_string(&whole(path)?).map_err(|e| Error::Usage(format!("{origin}: {e}")))?;
+                let text =
+                    toml::to_string(&whole(path, EXTENDS_MAX)?).map_err(|e| Error::Usage(format!("{origin}: {e}")))?;
                 Self::parse(&text, &origin)
             }
         }
@@ -380,17 +381,23 @@ impl TargetFile {
     }
 }
 
+/// Files that one may stand upon: more are a circle.
+const EXTENDS_MAX: u8 = 8;
+
 /// The target file at `path` upon the one it `extends`, if it does: tables are merged, all else takes its place.
-fn whole(path: &Path) -> Result<toml::Table> {
+fn whole(path: &Path, deeper: u8) -> Result<toml::Table> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
     let wrong = |e: toml::de::Error| Error::Usage(format!("target file {}: {e}", path.display()));
     let mut own: toml::Table = text.parse().map_err(wrong)?;
     let Some(base) = own.remove("extends") else { return Ok(own) };
-    let base = base.as_str().map(|name| path.with_file_name(name)).filter(|base| base != path);
+    let base = base.as_str().map(|name| path.with_file_name(name)).filter(|_| deeper > 0);
     let base = base.ok_or_else(|| {
-        Error::Usage(format!("target file {}: `extends` names another target file beside it", path.display()))
+        Error::Usage(format!(
+            "target file {}: `extends` names another target file beside it, and none in a circle",
+            path.display()
+        ))
     })?;
-    let mut whole = whole(&base)?;
+    let mut whole = whole(&base, deeper - 1)?;
     lay_over(&mut whole, own);
     Ok(whole)
 }
@@ -432,10 +439,12 @@ mod tests {
         assert_eq!(own.plant.table.len(), base.plant.table.len());
         let env = |file: &TargetFile| file.launch.as_ref().map_or(0, |launch| launch.env.len());
         assert_eq!(env(&own), env(&base) + 1);
+        write("round.toml", "extends = 'self.toml'");
         for (text, says) in [
             ("extends = 'none.toml'", "none.toml"),
             ("extends = 'self.toml'", "beside it"),
             ("extends = 1", "beside it"),
+            ("extends = 'round.toml'", "in a circle"),
             ("extends = 'base.toml'\nnmae = 'x'", "did you mean `name`"),
         ] {
             write("self.toml", text);
