@@ -33,11 +33,11 @@ pub struct MutantFile {
 
 macro_rules! mutants {
     ($($id:literal),+ $(,)?) => {
-        [$(($id, include_str!(concat!("../../scenarios/mutants/", $id, ".toml")))),+]
+        &[$(($id, include_str!(concat!("../../scenarios/mutants/", $id, ".toml")))),+]
     };
 }
 
-const FILES: [(&str, &str); 20] = mutants![
+const FILES: &[(&str, &str)] = mutants![
     "rls-disabled",
     "owner-no-force",
     "using-true",
@@ -58,6 +58,7 @@ const FILES: [(&str, &str); 20] = mutants![
     "annotation-by-id",
     "transaction-left-open",
     "sign-in-of-another",
+    "lists-kept",
 ];
 
 /// All mutants.

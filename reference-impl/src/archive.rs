@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::http::annotations::Annotation;
 use crate::http::attachments::Attachment;
-use crate::http::events::Event;
+use crate::http::event::Event;
 use crate::problem::Problem;
 
 /// The compression level: zstd's own default.

@@ -21,7 +21,7 @@ use crate::telemetry::Trace;
 use crate::token::{self, Lifetime};
 
 /// An application role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Everything in the tenant.
     Owner,
@@ -83,7 +83,30 @@ pub struct Caller {
     app: App,
 }
 
+/// Who asks, in full: another tenant, person, session, role or sight is another asker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proved {
+    tenant: Uuid,
+    session: Uuid,
+    id: Uuid,
+    role: Role,
+    sight: Sight,
+}
+
+impl Proved {
+    /// The one asker of a cache that does not tell askers apart.
+    pub(crate) fn of_nobody(self) -> Self {
+        Self { tenant: Uuid::nil(), session: Uuid::nil(), id: Uuid::nil(), role: Role::Viewer, sight: Sight::None }
+    }
+}
+
 impl Caller {
+    /// Who asks; none without a tenant, and none for keys and viewer tokens, which were asked about already.
+    pub(crate) fn proved(&self) -> Option<Proved> {
+        let (tenant, session) = self.tenant.zip(self.session)?;
+        Some(Proved { tenant, session, id: self.id, role: self.role, sight: self.sight.clone() })
+    }
+
     /// As part of the request's trace.
     pub(crate) fn traced(self, parts: &Parts) -> Self {
         Self { trace: parts.extensions.get::<Trace>().cloned(), ..self }

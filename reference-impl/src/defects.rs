@@ -44,10 +44,12 @@ pub enum Defect {
     ScopeCancelled,
     /// A transaction that has a tenant bound is not bound again, nor is the membership asked for.
     BoundOnce,
+    /// A list is kept for all who ask the same, and whatever is written.
+    ListsKept,
 }
 
 /// The words of `AUDIT_DEFECTS`.
-pub const WORDS: [(&str, Defect); 20] = [
+pub const WORDS: &[(&str, Defect)] = &[
     ("tenant-from-query", Defect::TenantFromQuery),
     ("session-set-not-local", Defect::SessionSetNotLocal),
     ("idor-by-id", Defect::IdorById),
@@ -68,6 +70,7 @@ pub const WORDS: [(&str, Defect); 20] = [
     ("annotation-by-id", Defect::AnnotationById),
     ("scope-cancelled", Defect::ScopeCancelled),
     ("bound-once", Defect::BoundOnce),
+    ("lists-kept", Defect::ListsKept),
 ];
 
 #[cfg(feature = "defects")]

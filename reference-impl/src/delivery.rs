@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::courier::{Attempt, Courier};
-use crate::http::events::Event;
+use crate::http::event::Event;
 use crate::problem::Problem;
 use crate::scope::TenantScope;
 use crate::store::deliveries::{Due, Told};

@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use time::{Duration, OffsetDateTime, Time, Weekday};
 use uuid::Uuid;
 
-use crate::http::events::{Actor, NewEvent, Outcome, Target};
+use crate::http::event::{Actor, NewEvent, Outcome, Target};
 use crate::scope::TenantScope;
 use crate::storage::Storage;
 use crate::store::Sight;

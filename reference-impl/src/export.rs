@@ -5,7 +5,8 @@ use sha2::{Digest, Sha256};
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::http::events::{Event, position};
+use crate::http::event::Event;
+use crate::http::events::position;
 use crate::http::exports::Format;
 use crate::objects::{Kind, Object, Objects, failed};
 use crate::problem::Problem;

@@ -1,17 +1,24 @@
-//! Counts that are asked for again and again, kept for a second. What is kept is found by a key that only a tenant's
-//! store can make, once the caller's membership was seen to stand.
+//! What is asked for again and again. No key can be made without a tenant.
 //!
-//! A write through this process makes the tenant's counts new at once; one through another process shows within
-//! [`KEPT`]. Totals of lists are therefore never kept: they must be those of the rows beside them.
+//! Counts are kept for a second, once the caller's membership was seen to stand. A write through this process makes the
+//! tenant's counts new at once; one through another process shows within [`KEPT`].
+//!
+//! Lists are answered again only while nothing at all was committed since, by whichever process: neither the rows and
+//! their totals nor the caller's membership and session can then be others than they were.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use moka::sync::Cache;
+use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
+use crate::caller::Proved;
+use crate::defects::{Defect, on};
 use crate::http::stats::{Facets, Stats};
+use crate::moment::{Moment, Moments};
 use crate::problem::Problem;
 use crate::store::{AuditStore, Sight};
 
@@ -84,5 +91,63 @@ impl Drop for Changed {
         if let Some(writes) = WRITES.get(&self.0) {
             writes.store(NEXT.fetch_add(1, Ordering::Relaxed), Ordering::Release);
         }
+    }
+}
+
+/// Lists that are kept take so many bytes at most, of all tenants.
+const LISTS_MAX: u64 = 64 << 20;
+/// A list that nobody asks for is forgotten after so long.
+const LISTS_IDLE: Duration = Duration::from_secs(60);
+
+/// Lists, as their bytes were answered.
+#[derive(Clone)]
+pub struct Lists {
+    kept: Cache<(Proved, String), Option<(Moment, Bytes)>>,
+    moments: Moments,
+}
+
+impl Lists {
+    /// No lists yet, of that database. Must be called on a runtime.
+    pub fn of(database: PgConnectOptions) -> Self {
+        type Kept = Option<(Moment, Bytes)>;
+        let weight = |(_, question): &(Proved, String), kept: &Kept| {
+            let bytes = question.len() + kept.as_ref().map_or(0, |(_, bytes)| bytes.len());
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        };
+        let kept = Cache::builder().max_capacity(LISTS_MAX).weigher(weight).time_to_idle(LISTS_IDLE).build();
+        Self { kept, moments: Moments::of(database) }
+    }
+
+    /// What `asker` was answered to `question`, if nothing was committed since; else what `read` answers.
+    ///
+    /// # Errors
+    /// What `read` fails with, which is not kept.
+    pub async fn or(
+        &self,
+        asker: Proved,
+        question: String,
+        read: impl Future<Output = Result<Bytes, Problem>>,
+    ) -> Result<Bytes, Problem> {
+        let key = (if on(Defect::ListsKept) { asker.of_nobody() } else { asker }, question);
+        let Some(kept) = self.kept.get(&key) else {
+            // Most are never asked for again: the moment of the first answer is not worth a question.
+            let answer = read.await?;
+            self.kept.insert(key, None);
+            return Ok(answer);
+        };
+        let before = self.moments.now().await;
+        if let Some((moment, answer)) = kept
+            && (before.as_ref() == Some(&moment) || on(Defect::ListsKept))
+        {
+            return Ok(answer);
+        }
+        let answer = read.await?;
+        // What is committed while it is read may show in it, or may not.
+        if let Some(moment) = before
+            && self.moments.now().await.as_ref() == Some(&moment)
+        {
+            self.kept.insert(key, Some((moment, answer.clone())));
+        }
+        Ok(answer)
     }
 }

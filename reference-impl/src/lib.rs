@@ -18,6 +18,7 @@ mod held;
 pub mod hot;
 pub mod http;
 pub mod limits;
+pub mod moment;
 pub mod objects;
 pub mod platform;
 pub mod problem;

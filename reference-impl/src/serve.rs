@@ -16,8 +16,9 @@ use crate::cursor::Sealer;
 use crate::defects;
 use crate::demo;
 use crate::doctor::{self, Connected};
+use crate::hot::Lists;
 use crate::http::stream::Streams;
-use crate::http::{self, App};
+use crate::http::{self, App, Metrics, Shared};
 use crate::limits::Limits;
 use crate::objects::Objects;
 use crate::platform;
@@ -38,6 +39,8 @@ const WORKER_POOL: u32 = 8;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Tenants that are asked for at a time.
 const TENANTS_MAX: i32 = 500;
+/// A connection that was idle for less is taken to stand.
+const UNTRIED: Duration = Duration::from_millis(200);
 /// The variables that hold the URLs of those who work the queue and of those who operate.
 const WORKER_URL: &str = "AUDIT_WORKER_DATABASE_URL";
 const PLATFORM_URL: &str = "AUDIT_PLATFORM_DATABASE_URL";
@@ -156,11 +159,22 @@ fn key(hex: &str) -> anyhow::Result<Vec<u8>> {
     key.context("AUDIT_TOKEN_KEY must be 32 bytes or more as hex")
 }
 
-fn bounded(size: u32) -> PgPoolOptions {
+/// A pool whose statements take no longer than requests may. A connection that was in use a moment ago is not tried
+/// before it is used again.
+pub fn bounded(size: u32) -> PgPoolOptions {
     let bounds = "SET statement_timeout = '15s'; SET idle_in_transaction_session_timeout = '30s'";
-    PgPoolOptions::new().max_connections(size).after_connect(move |connection, _| {
-        Box::pin(async move { sqlx::raw_sql(bounds).execute(connection).await.map(drop) })
-    })
+    PgPoolOptions::new()
+        .max_connections(size)
+        .after_connect(move |connection, _| {
+            Box::pin(async move { sqlx::raw_sql(bounds).execute(connection).await.map(drop) })
+        })
+        .test_before_acquire(false)
+        .before_acquire(|connection, is| {
+            Box::pin(async move {
+                // Refused, it is closed, and another is taken or made.
+                Ok(is.idle_for < UNTRIED || connection.ping().await.is_ok())
+            })
+        })
 }
 
 /// What jobs work with, the pool open.
@@ -190,7 +204,8 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
     let pools = Pools::open(&serve.databases, serve.pool_size).await?;
     refuse_holes(&pools.connected()).await?;
     let hashing = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Ok(App {
+    Ok(App::of(Shared {
+        lists: Lists::of((*pools.tenants.connect_options()).clone()),
         storage: Storage::new(pools.tenants),
         login: pools.login,
         platform: pools.platform,
@@ -199,14 +214,14 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
         plain_http: serve.plain_http,
         sealer: Sealer::new(&derived(&key, "cursors")),
         objects: Objects::open(serve.objects.as_deref(), &derived(&key, "objects"))?,
-        metrics: Arc::default(),
+        metrics: Metrics::default(),
         log_key: derived(&key, "log"),
         hashing: Arc::new(Semaphore::new(hashing)),
-        limits: Arc::new(Limits::of(serve.rate_tenant, serve.rate_principal)),
+        limits: Limits::of(serve.rate_tenant, serve.rate_principal),
         streams: Streams::of(serve.streams),
         reach: Reach::of(serve.webhook_private),
         webhook_keys: WebhookKeys::new(&derived(&key, "webhooks")),
-    })
+    }))
 }
 
 /// The pools of every database role that serves.

@@ -57,6 +57,7 @@ killed! {
     a_change_by_id_alone_is_seen: "annotation-by-id";
     a_transaction_that_a_client_left_open_is_seen: "transaction-left-open";
     a_sign_in_as_another_is_seen: "sign-in-of-another";
+    a_list_kept_for_all_is_seen: "lists-kept";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

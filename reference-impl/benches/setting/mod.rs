@@ -6,8 +6,8 @@ pub mod support;
 
 use std::time::Duration;
 
+use partywall_reference::serve::bounded;
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
 use support::Database;
 use uuid::Uuid;
 
@@ -43,9 +43,9 @@ pub async fn tenants(pool: &PgPool, most: i64) -> anyhow::Result<Vec<Uuid>> {
     Ok(sqlx::query_scalar("SELECT id FROM tenants ORDER BY md5(id::text) LIMIT $1").bind(most).fetch_all(pool).await?)
 }
 
-/// A pool of one connection as `role`.
+/// A pool of one connection as `role`, as the service has them.
 pub async fn one(database: &Database, role: &str) -> anyhow::Result<PgPool> {
-    Ok(PgPoolOptions::new().max_connections(1).connect(&database.url(role)).await?)
+    Ok(bounded(1).connect(&database.url(role)).await?)
 }
 
 /// The one in the middle.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::events::NewEvent;
+use super::event::NewEvent;
 use super::extract::{Body, Names, text};
 use crate::caller::{Allowed, Manages, ReadsTypes};
 use crate::problem::{Problem, Refusals};
@@ -68,7 +68,7 @@ pub async fn put_event_type(
         return Err(Problem::TooLarge);
     }
     validator(&schema).map_err(|why| Problem::Unprocessable(format!("schema: {why}")))?;
-    if super::events::has_nul(&schema) {
+    if super::event::has_nul(&schema) {
         return Err(Problem::Unprocessable("schema must not contain NUL".into()));
     }
     caller.run(move |store| Box::pin(async move { store.put_event_type(&name, &schema).await })).await.map(Json)

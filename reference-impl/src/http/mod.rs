@@ -6,6 +6,7 @@ pub mod archives;
 pub mod attachments;
 pub mod deliveries;
 mod download;
+pub mod event;
 pub mod event_types;
 pub mod events;
 pub mod exports;
@@ -27,6 +28,7 @@ pub mod viewer_tokens;
 pub mod web;
 pub mod webhooks;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -45,6 +47,7 @@ use utoipa_axum::routes;
 
 use self::stream::Streams;
 use crate::cursor::Sealer;
+use crate::hot::Lists;
 use crate::limits::{self, Limits};
 use crate::objects::Objects;
 use crate::problem::{Problem, ProblemBody};
@@ -58,9 +61,27 @@ const BODY_MAX: usize = 2 << 20;
 /// Longer than this no request takes.
 const REQUEST_MAX: Duration = Duration::from_secs(20);
 
-/// What all handlers share.
+/// What all handlers share; each layer and each request has a copy of the handle alone.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Shared>);
+
+impl App {
+    /// The service that shares `shared`.
+    pub fn of(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What the service is made of.
+pub struct Shared {
     /// Serves tenants, as `audit_app`.
     pub storage: Storage,
     /// Answers sign-in, as `audit_login`.
@@ -78,17 +99,19 @@ pub struct App {
     /// Attachments and exports.
     pub objects: Objects,
     /// Counters; no tenant in a label.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
     /// Hashes a tenant's id for the log.
     pub log_key: Vec<u8>,
     /// How many passwords are hashed at a time: each takes a core, and 19 MiB.
     pub hashing: Arc<Semaphore>,
     /// How many requests a tenant and a principal may make.
-    pub limits: Arc<Limits>,
+    pub limits: Limits,
     /// The open streams.
     pub streams: Streams,
     /// Where webhooks may send to.
     pub reach: Reach,
+    /// Lists that are asked for again and again.
+    pub lists: Lists,
     /// What webhooks sign with.
     pub webhook_keys: WebhookKeys,
 }

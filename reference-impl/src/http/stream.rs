@@ -135,7 +135,8 @@ pub async fn stream_events(
         Some(place) => place,
         None => caller.run_in(tenant, |store| Box::pin(store.place())).await?,
     };
-    let mut live = Live { caller, tenant, sealer: app.sealer, place, frames: VecDeque::new(), more: false, ends, open };
+    let mut live =
+        Live { caller, tenant, sealer: app.sealer.clone(), place, frames: VecDeque::new(), more: false, ends, open };
     // One who sees no message can still take the stream up again here.
     live.frames.push_back(Frame::default().id(live.sealed(&live.place)).retry(PAUSE));
     live.read().await?;

@@ -135,15 +135,10 @@ fn binding(tenant: Uuid, trace: Option<&Trace>) -> String {
         format!("SELECT set_config('app.tenant_id', '{tenant}', true){unless};")
     };
     let comment = trace.map_or_else(String::new, |trace| format!(" /*traceparent='{trace}'*/"));
-    format!(
-        "BEGIN; {bind} SELECT pg_advisory_xact_lock_shared({}); \
-         SELECT set_config('search_path', home, true), storage, erasing_at IS NOT NULL AS erasing \
-           FROM tenants WHERE id = '{tenant}'{comment}",
-        lock_of(tenant)
-    )
+    format!("BEGIN; {bind} SELECT storage, erasing FROM enter_tenant('{tenant}'){comment}",)
 }
 
-/// The lock that scopes of a tenant share, and that what moves or erases it takes alone, as SQL.
+/// The lock that scopes of a tenant share, as `enter_tenant` names it, and that what moves or erases it takes alone, as SQL.
 pub(crate) fn lock_of(tenant: Uuid) -> String {
     format!("hashtextextended('place of tenant {tenant}', 0)")
 }

@@ -9,7 +9,7 @@ use super::events::{COLUMNS, event};
 use super::retention::Try;
 use super::{AuditStore, annotations, attachments, own};
 use crate::archive::{Line, Whole};
-use crate::http::events::Event;
+use crate::http::event::Event;
 use crate::problem::Problem;
 
 /// Events to archive.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::events::{COLUMNS, event};
 use super::{AuditStore, Sight, own};
-use crate::http::events::Event;
+use crate::http::event::Event;
 use crate::http::proofs::{Head, Link, Proof};
 use crate::problem::Problem;
 

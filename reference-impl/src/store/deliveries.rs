@@ -9,7 +9,7 @@ use super::events::{COLUMNS as EVENT_COLUMNS, event};
 use super::{AuditStore, own};
 use crate::courier::Attempt;
 use crate::http::deliveries::{Delivery, DeliveryState};
-use crate::http::events::Event;
+use crate::http::event::Event;
 use crate::problem::Problem;
 use crate::signing::SecretOf;
 

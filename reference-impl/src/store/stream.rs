@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use super::events::{COLUMNS, begin, event};
 use super::{AuditStore, own};
 use crate::cursor::Position;
-use crate::http::events::Event;
+use crate::http::event::Event;
 use crate::problem::Problem;
 
 /// Longer than any transaction that writes events, and than clocks of servers lie apart, microseconds.

@@ -14,6 +14,7 @@ mod document;
 mod erasure;
 mod exports;
 mod hostile;
+mod hot;
 mod layers;
 mod limits;
 mod page;

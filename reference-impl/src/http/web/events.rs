@@ -18,7 +18,8 @@ use super::wanted::Wanted;
 use crate::caller::{Allowed, Annotates, Caller, Oversees, ReadsEvents, SearchesEvents};
 use crate::http::App;
 use crate::http::annotations::{Annotation, Note, create_annotation, list_annotations};
-use crate::http::events::{Event, EventFilter, Outcome, listed, read};
+use crate::http::event::{Event, Outcome};
+use crate::http::events::{EventFilter, listed, read};
 use crate::http::extract::{Body, Fields, Ids, Params};
 use crate::http::page::{self, List};
 use crate::http::stats::{Facet, Most, Value, get_facets, get_stats};
@@ -89,7 +90,7 @@ pub(super) async fn list(
     WithRejection(Params(wanted), _): Told<Params<Wanted>>,
 ) -> Result<Response, Refused> {
     let found = match wanted.filter() {
-        Ok(filter) => listed(&app, caller.clone(), filter, wanted.page()).await.map(|list| list.0),
+        Ok(filter) => listed(&app, caller.clone(), filter, wanted.page()).await,
         // The store is not asked, so the session is.
         Err(problem) => caller.run(|_| Box::pin(async { Err(problem) })).await,
     };

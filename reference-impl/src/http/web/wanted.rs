@@ -6,7 +6,8 @@ use time::{Date, OffsetDateTime, PrimitiveDateTime};
 use uuid::Uuid;
 
 use super::text::{minute, rfc3339};
-use crate::http::events::{Event, EventFilter, Sort};
+use crate::http::event::Event;
+use crate::http::events::{EventFilter, Sort};
 use crate::http::extract::text;
 use crate::http::page::Page;
 use crate::problem::Problem;
