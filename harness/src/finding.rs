@@ -14,6 +14,8 @@ pub enum OracleId {
     ShadowModel,
     /// A credential or application role that should have been refused and was not.
     Authentication,
+    /// An answer that depends on what other tenants have or do.
+    Noninterference,
 }
 
 impl OracleId {
@@ -23,6 +25,7 @@ impl OracleId {
             Self::CanarySighting => "canary_sighting",
             Self::ShadowModel => "shadow_model",
             Self::Authentication => "authentication",
+            Self::Noninterference => "noninterference",
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::canary::Sighting;
 use crate::error::{Error, Result};
 use crate::plan::Step;
+use crate::world::World;
 
 /// Version of the history's shape.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -41,6 +42,9 @@ pub struct Observation {
     pub page: u32,
     /// The step.
     pub step: Step,
+    /// The world it was observed in, if it belongs to a transcript.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub world: Option<World>,
     /// Which of the driver's connections.
     pub connection: u32,
     /// Microseconds since driving began, when the request was sent.

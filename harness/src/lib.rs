@@ -13,6 +13,7 @@ pub mod requirement;
 pub mod scenario;
 pub mod seed;
 pub mod tenant;
+pub mod world;
 
 pub mod postgres;
 pub mod target;

@@ -59,6 +59,7 @@ const FILES: &[(&str, &str)] = mutants![
     "transaction-left-open",
     "sign-in-of-another",
     "lists-kept",
+    "days-unscoped",
 ];
 
 /// All mutants.

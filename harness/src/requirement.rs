@@ -44,12 +44,13 @@ struct Family {
     requirement: Vec<Requirement>,
 }
 
-const FAMILIES: [&str; 5] = [
+const FAMILIES: &[&str] = &[
     include_str!("../../scenarios/requirements/read.toml"),
     include_str!("../../scenarios/requirements/write.toml"),
     include_str!("../../scenarios/requirements/context.toml"),
     include_str!("../../scenarios/requirements/pool.toml"),
     include_str!("../../scenarios/requirements/role.toml"),
+    include_str!("../../scenarios/requirements/inference.toml"),
 ];
 
 /// All requirements, family by family.

@@ -59,6 +59,7 @@ pub struct Holdings {
     /// Rows planted a tenant in each table planted per row.
     pub rows: u32,
     mint: Mint,
+    owners: Vec<Owner>,
     tables: Vec<PlantTable>,
     platform_roles: Vec<String>,
     prefixes: BTreeMap<String, String>,
@@ -80,7 +81,13 @@ impl Holdings {
             Credential::Login { .. } => None,
         });
         let prefixes = prefixes.collect();
-        Self { tenants, rows, mint, tables, platform_roles, prefixes, codes }
+        let owners = (0..tenants).map(Owner::new).collect();
+        Self { tenants, rows, mint, owners, tables, platform_roles, prefixes, codes }
+    }
+
+    /// The same account, of which only those are planted.
+    pub fn only(self, owners: Vec<Owner>) -> Self {
+        Self { owners, ..self }
     }
 
     /// The planted tables.
@@ -100,7 +107,7 @@ impl Holdings {
 
     /// All planted tenants.
     pub fn owners(&self) -> impl Iterator<Item = Owner> {
-        (0..self.tenants).map(Owner::new)
+        self.owners.iter().copied()
     }
 
     /// The planted table of that name.

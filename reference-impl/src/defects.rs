@@ -46,6 +46,8 @@ pub enum Defect {
     BoundOnce,
     /// A list is kept for all who ask the same, and whatever is written.
     ListsKept,
+    /// Events are counted by day over all tenants.
+    DaysUnscoped,
 }
 
 /// The words of `AUDIT_DEFECTS`.
@@ -71,6 +73,7 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("scope-cancelled", Defect::ScopeCancelled),
     ("bound-once", Defect::BoundOnce),
     ("lists-kept", Defect::ListsKept),
+    ("days-unscoped", Defect::DaysUnscoped),
 ];
 
 #[cfg(feature = "defects")]

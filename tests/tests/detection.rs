@@ -58,6 +58,7 @@ killed! {
     a_transaction_that_a_client_left_open_is_seen: "transaction-left-open";
     a_sign_in_as_another_is_seen: "sign-in-of-another";
     a_list_kept_for_all_is_seen: "lists-kept";
+    a_count_by_day_over_all_tenants_is_seen: "days-unscoped";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,9 +15,11 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::history::{self, Observation, Outcome};
 use crate::oracle::Judge;
-use crate::plan::{Plan, Planner};
+use crate::plan::{NONINTERFERENCE, Plan, Planner};
+use crate::postgres::Source;
 use crate::target::http;
 use crate::target::identity::{Identities, Secrets};
+use crate::verdict::Verdict;
 
 /// Observations between two progress events.
 const PROGRESS_EVERY: u64 = 200;
@@ -57,7 +59,10 @@ impl<'a> Course<'a> {
     /// Drives every pool state; the service is launched anew for each pool size. What was observed is kept also when
     /// this fails.
     pub(super) async fn drive(mut self) -> Result<()> {
-        let driven = self.pool_sizes().await;
+        let mut driven = if self.plan.only_compares() { Ok(()) } else { self.pool_sizes().await };
+        if driven.is_ok() {
+            driven = self.worlds().await;
+        }
         let closed = self.writer.finish();
         driven.and(closed)
     }
@@ -89,6 +94,31 @@ impl<'a> Course<'a> {
                 service.stop().await;
             }
             driven?;
+        }
+        Ok(())
+    }
+
+    /// Takes the transcripts that are compared, world by world.
+    async fn worlds(&mut self) -> Result<()> {
+        let selected = self.plan.requirements.iter().any(|id| id == NONINTERFERENCE);
+        if !selected {
+            return Ok(());
+        }
+        if self.over() {
+            self.judge.set_aside(NONINTERFERENCE, Verdict::Inconclusive("there was no time left for it".into()));
+            return Ok(());
+        }
+        if self.plan.target.database.is_none() {
+            let why = "needs SQL: worlds with other tenants can only be planted in a database".into();
+            self.judge.set_aside(NONINTERFERENCE, Verdict::NotApplicable(why));
+        } else if let Source::Url(_) = self.campaign.postgres {
+            let why = "each world needs a server of its own, and --postgres gives one".into();
+            self.judge.set_aside(NONINTERFERENCE, Verdict::NotApplicable(why));
+        } else {
+            (self.run.events)(Event::Stage("compare"));
+            for observation in self.campaign.worlds(self.run, self.plan, self.began).await? {
+                self.observe(observation)?;
+            }
         }
         Ok(())
     }
@@ -138,6 +168,7 @@ impl<'a> Course<'a> {
             secrets: self.secrets.clone(),
             scanner: Arc::new(Scanner::new(self.plan.seed.canary_key(), self.plan.window())),
             began: self.began,
+            keeps_bodies: false,
         })
     }
 

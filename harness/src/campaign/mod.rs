@@ -3,6 +3,7 @@
 mod course;
 mod interrupt;
 mod stage;
+mod worlds;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::target::file::TargetFile;
 use crate::target::identity::Secrets;
 use crate::target::launch::{self, Service};
 use crate::target::openapi;
+use crate::tenant::Holdings;
 use crate::verdict::{Overall, Report, RunFacts};
 
 /// What a campaign is made of.
@@ -217,7 +219,7 @@ impl Campaign {
         }
         let secrets = Arc::new(Secrets::fresh());
         (run.events)(Event::Stage("plant"));
-        self.plant(stage, plan, &secrets).await?;
+        plant(self, stage, plan, &plan.holdings(), &secrets).await?;
         let header = history::Header {
             schema_version: history::SCHEMA_VERSION,
             run_id: run.id.clone(),
@@ -228,26 +230,27 @@ impl Campaign {
         Course::new((self, run, stage), plan, &secrets, judge, writer).drive().await
     }
 
-    async fn plant(&self, stage: &Stage, plan: &Plan, secrets: &Secrets) -> Result<()> {
-        let Some(admin) = &stage.surroundings.admin_url else { return Ok(()) };
-        let mut connection = connect(admin).await?;
-        crate::plant::plant(plan, &plan.holdings(), secrets, &mut connection).await?;
-        if let Some(sql) = &self.variant.sql {
-            execute(&mut connection, sql).await?;
-        }
-        close(connection).await?;
-        match &stage.program {
-            Some(program) => launch::run(&self.target.plant.after, program, &stage.surroundings).await,
-            None => Ok(()),
-        }
-    }
-
     /// Where the target answers, without a trailing slash.
     fn base_url(&self, service: Option<&Service>) -> String {
         match service {
             Some(service) => service.base_url.clone(),
             None => self.target.base_url.clone().unwrap_or_default().trim_end_matches('/').to_string(),
         }
+    }
+}
+
+/// Plants `holdings`, and makes the database the variant's.
+async fn plant(campaign: &Campaign, stage: &Stage, plan: &Plan, holdings: &Holdings, secrets: &Secrets) -> Result<()> {
+    let Some(admin) = &stage.surroundings.admin_url else { return Ok(()) };
+    let mut connection = connect(admin).await?;
+    crate::plant::plant(plan, holdings, secrets, &mut connection).await?;
+    if let Some(sql) = &campaign.variant.sql {
+        execute(&mut connection, sql).await?;
+    }
+    close(connection).await?;
+    match &stage.program {
+        Some(program) => launch::run(&campaign.target.plant.after, program, &stage.surroundings).await,
+        None => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Authentication, CanarySighting, Ground, Oracle, ShadowModel, Suspicion, witness};
+use super::{Authentication, CanarySighting, Ground, Noninterference, Oracle, ShadowModel, Suspicion, witness};
 use crate::cell::{Cell, PoolState, Relation};
 use crate::finding::{Finding, OracleId, Witness};
 use crate::history::{Observation, Outcome};
@@ -26,6 +26,8 @@ pub struct Judge {
     findings: Vec<Finding>,
     causes: BTreeMap<Cause, usize>,
     counts: Counts,
+    /// Requirements that this run has no way to judge, and why.
+    set_aside: BTreeMap<String, Verdict>,
 }
 
 #[derive(Default)]
@@ -56,7 +58,12 @@ impl Judge {
     pub fn new(plan: Arc<Plan>, requirements: Vec<Requirement>) -> Self {
         Self {
             requirements,
-            oracles: vec![Box::new(CanarySighting), Box::new(ShadowModel::default()), Box::new(Authentication)],
+            oracles: vec![
+                Box::new(CanarySighting),
+                Box::new(ShadowModel::default()),
+                Box::new(Authentication),
+                Box::new(Noninterference::default()),
+            ],
             cells: plan.cells().into_iter().map(|cell| (cell, CellAccount::default())).collect(),
             ground: Ground::new(plan),
             tallies: BTreeMap::new(),
@@ -65,7 +72,13 @@ impl Judge {
             findings: Vec::new(),
             causes: BTreeMap::new(),
             counts: Counts::default(),
+            set_aside: BTreeMap::new(),
         }
+    }
+
+    /// Concludes on `requirement` that this run has no way to judge it.
+    pub fn set_aside(&mut self, requirement: &str, verdict: Verdict) {
+        self.set_aside.insert(requirement.into(), verdict);
     }
 
     /// Judges the next observation; the sentences of findings that are new.
@@ -73,6 +86,11 @@ impl Judge {
         self.count(observation);
         let mut new = Vec::new();
         for index in 0..self.oracles.len() {
+            // In a world others are planted than the plan says: only these two do not ask who.
+            let anywhere = matches!(self.oracles[index].id(), OracleId::CanarySighting | OracleId::Noninterference);
+            if observation.world.is_some() && !anywhere {
+                continue;
+            }
             let suspicions = self.oracles[index].observe(&self.ground, observation);
             let oracle = self.oracles[index].id();
             for suspicion in suspicions {
@@ -120,9 +138,12 @@ impl Judge {
             let tally = self.tallies.entry(requirement.into()).or_default();
             tally.judged += u64::from(matches!(worth, Worth::Judged));
             tally.controls += u64::from(is_control);
-            if !tally.cells.contains(&step.cell) {
+            if observation.world.is_none() && !tally.cells.contains(&step.cell) {
                 tally.cells.insert(step.cell.clone());
             }
+        }
+        if observation.world.is_some() {
+            return;
         }
         if is_control {
             let key = (step.cell.operation.clone(), step.cell.role.clone(), step.cell.pool_state);
@@ -232,7 +253,9 @@ impl Judge {
             Verdict::Violated
         } else if let Some(why) = cut_short {
             Verdict::Inconclusive(format!("the plan was not driven to its end: {why}"))
-        } else if tally.cells.is_empty() {
+        } else if let Some(verdict) = self.set_aside.get(&requirement.id) {
+            verdict.clone()
+        } else if tally.cells.is_empty() && tally.judged == 0 {
             Verdict::NotApplicable("the target has no operation that it speaks of".into())
         } else if tally.judged == 0 {
             Verdict::Inconclusive("no answer could be judged".into())

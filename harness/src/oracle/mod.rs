@@ -4,12 +4,14 @@
 mod authentication;
 mod canary_sighting;
 mod judge;
+mod noninterference;
 mod shadow_model;
 mod witness;
 
 pub use authentication::Authentication;
 pub use canary_sighting::CanarySighting;
 pub use judge::Judge;
+pub use noninterference::Noninterference;
 pub use shadow_model::ShadowModel;
 
 use std::sync::Arc;

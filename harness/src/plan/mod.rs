@@ -9,6 +9,7 @@ mod request;
 mod requirement;
 mod step;
 mod sweep;
+mod transcript;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +26,9 @@ use crate::seed::Seed;
 use crate::target::file::TargetFile;
 use crate::tenant::Holdings;
 use crate::verdict::PlanSummary;
+use crate::world::World;
 
+pub use self::transcript::NONINTERFERENCE;
 pub use request::principal_value;
 pub use step::{Answer, Expect, Listing, Proof, Request, Sequence, Step, Vector};
 
@@ -35,6 +38,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// Planted rows lie in this many days, which end a day before the run.
 const PLANTED_DAYS: i64 = 300;
 const DAY_S: i64 = 86_400;
+/// Rows planted a tenant in each table of a world: enough for every application role, and for a second page.
+const WORLD_ROWS: u32 = 12;
 
 /// Everything that decides what a run does. Printed and saved before anything is planted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,6 +95,14 @@ impl Plan {
         Holdings::new(&self.target, self.bounds.tenants, self.bounds.rows, Mint::new(self.seed.canary_key(), window))
     }
 
+    /// This plan with what every world needs, and no more.
+    pub fn for_worlds(&self) -> Self {
+        let mut plan = self.clone();
+        plan.bounds.tenants = World::TENANTS;
+        plan.bounds.rows = WORLD_ROWS;
+        plan
+    }
+
     /// The planted period.
     pub fn window(&self) -> TimeWindow {
         TimeWindow {
@@ -112,9 +125,17 @@ impl Plan {
         sizes.into_iter().flat_map(|pool_size| [Lanes::One, Lanes::Many].map(|lanes| PoolState { pool_size, lanes }))
     }
 
+    /// Whether nothing is asked for but to compare worlds.
+    pub fn only_compares(&self) -> bool {
+        self.requirements.iter().all(|id| id == NONINTERFERENCE)
+    }
+
     /// The cells that this plan must cover.
     pub fn cells(&self) -> BTreeSet<Cell> {
         let mut cells = BTreeSet::new();
+        if self.only_compares() {
+            return cells;
+        }
         for pool_state in self.pool_states() {
             for operation in &self.operations {
                 let relations = self.target.access(&operation.id).and_then(|a| a.relations.clone());

@@ -36,6 +36,22 @@ enum Variant {
     Credential(Proof),
 }
 
+impl Template {
+    /// Whether it is what a tenant's principal may do without another tenant.
+    pub(super) fn is_of_itself(&self, planner: &Planner) -> bool {
+        let tenants = planner.plan.target.role(&self.role).is_some_and(|role| !role.platform);
+        let allowed =
+            self.described(planner).is_some_and(|(_, access)| !access.open && access.allow.contains(&self.role));
+        tenants && allowed && self.relation != Relation::Foreign && !matches!(self.variant, Variant::Credential(_))
+    }
+
+    /// Its operation, and what the target file says of it.
+    pub(super) fn described<'p>(&self, planner: &'p Planner) -> Option<(&'p Operation, &'p Access)> {
+        let operation = &planner.plan.operations[self.operation];
+        Some((operation, planner.access(operation)?))
+    }
+}
+
 /// All templates, in an order that lets tenants alternate.
 pub(super) fn templates(planner: &Planner) -> Vec<Template> {
     let mut all = Vec::new();
@@ -123,8 +139,7 @@ impl Planner {
         turn: u64,
         pair: u32,
     ) -> Result<Vec<Step>, String> {
-        let operation = &self.plan.operations[template.operation];
-        let Some(access) = self.access(operation) else { return Ok(Vec::new()) };
+        let Some((operation, access)) = template.described(self) else { return Ok(Vec::new()) };
         let tenants = u64::from(self.plan.bounds.tenants);
         let observer = (turn % tenants) as u32;
         let distance = 1 + pair % (self.plan.bounds.tenants - 1).max(1);
@@ -134,7 +149,7 @@ impl Planner {
         self.cast(&cast, template)
     }
 
-    fn cast(&self, cast: &Cast<'_>, template: &Template) -> Result<Vec<Step>, String> {
+    pub(super) fn cast(&self, cast: &Cast<'_>, template: &Template) -> Result<Vec<Step>, String> {
         let role = template.role.as_str();
         let allowed = cast.access.open || cast.access.allow.iter().any(|r| r == role);
         let mut steps = Vec::new();

@@ -96,6 +96,10 @@ pub async fn create_attachment(
     let content_type = headers.get(header::CONTENT_TYPE).map_or(Ok("application/octet-stream"), |value| value.to_str());
     let content_type = content_type.ok().filter(|value| is_media_type(value));
     let content_type = content_type.ok_or(Problem::UnsupportedMediaType("a media type as Content-Type"))?.to_string();
+    // An empty file is one; a request without a body, and so without its type, is none.
+    if bytes.is_empty() && !headers.contains_key(header::CONTENT_TYPE) {
+        return Err(Problem::Unprocessable("the body must be a file".into()));
+    }
     let size = i64::try_from(bytes.len()).map_err(|_| Problem::TooLarge)?;
     let sha256 = Sha256::digest(&bytes).to_vec();
     let new = NewAttachment { id: Uuid::now_v7(), event, author: caller.id, name, content_type, size, sha256 };

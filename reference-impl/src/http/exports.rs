@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::App;
 use super::download::download;
 use super::events::{EventFilter, Sort};
-use super::extract::{Body, Ids, Params};
+use super::extract::{Body, Ids, Params, object};
 use super::job_state::JobState;
 use super::page::{List, Page};
 use crate::caller::{Allowed, Oversees};
@@ -135,7 +135,7 @@ pub struct NewExport {
     /// How the file is written.
     pub format: Format,
     /// Which events; all when absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub filter: ExportFilter,
 }
 
@@ -147,7 +147,11 @@ pub async fn create_export(
     Allowed(caller, _): Allowed<Oversees>,
     Body(new): Body<NewExport>,
 ) -> Result<(StatusCode, Json<Export>), Problem> {
-    new.filter.clone().filter()?;
+    // In a query it is a bad request; in a body, one that cannot be followed.
+    new.filter.clone().filter().map_err(|problem| match problem {
+        Problem::BadRequest(why) => Problem::Unprocessable(why),
+        problem => problem,
+    })?;
     let by = caller.id;
     let added =
         caller.run(move |store| Box::pin(async move { store.add_export(by, new.format, &new.filter).await })).await?;

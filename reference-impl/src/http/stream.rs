@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::App;
@@ -100,11 +100,24 @@ pub struct Part {
     pub for_s: Option<u64>,
 }
 
+/// A message, as those who read streams take it apart.
+#[derive(ToSchema)]
+pub struct Message {
+    /// Where the stream goes on after it.
+    pub id: Option<String>,
+    /// Its kind.
+    pub event: Option<String>,
+    /// The event, as JSON.
+    pub data: Option<String>,
+    /// Milliseconds to wait before the stream is taken up again.
+    pub retry: Option<u32>,
+}
+
 /// Streams events as they are written: each an SSE message of its JSON. A stream that is taken up again with the last
 /// message's id misses none and repeats none.
 #[utoipa::path(get, path = "/v1/events/stream", operation_id = "stream_events", security(("bearer" = [])),
     params(Part, ("Last-Event-ID" = Option<String>, Header, description = "Where to go on: the id of the last message", max_length = 10000)),
-    responses((status = 200, description = "Messages", body = String, content_type = "text/event-stream"),
+    responses((status = 200, description = "Messages", body = Message, content_type = "text/event-stream"),
         Refusals))]
 pub async fn stream_events(
     State(app): State<App>,

@@ -5,7 +5,8 @@ use sqlx::{QueryBuilder, Row};
 use time::Date;
 
 use super::events::{Filter, begin, narrow};
-use super::{AuditStore, Sight};
+use super::{AuditStore, Sight, own, own_unless};
+use crate::defects::Defect;
 use crate::http::stats::{Day, Facet, Facets, Stats, Value};
 use crate::problem::Problem;
 
@@ -29,8 +30,11 @@ impl AuditStore {
             last_at: row.get(4),
             days: Vec::new(),
         };
-        let mut query =
-            self.over("SELECT (occurred_at AT TIME ZONE 'UTC')::date AS day, count(*) AS events FROM events", filter);
+        let mut query = self.over_as(
+            "SELECT (occurred_at AT TIME ZONE 'UTC')::date AS day, count(*) AS events FROM events",
+            own_unless(Defect::DaysUnscoped),
+            filter,
+        );
         query.push(" GROUP BY 1 ORDER BY 1 DESC LIMIT ").push_bind(days);
         let rows = query.build().fetch_all(self.connection()).await?;
         stats.days = rows
@@ -67,7 +71,11 @@ impl AuditStore {
 
     /// `select` over the tenant's events, narrowed to `filter`.
     fn over(&self, select: &str, filter: &Filter) -> QueryBuilder<sqlx::Postgres> {
-        let mut query = begin(select, super::own(), self.tenant);
+        self.over_as(select, own(), filter)
+    }
+
+    fn over_as(&self, select: &str, own: &str, filter: &Filter) -> QueryBuilder<sqlx::Postgres> {
+        let mut query = begin(select, own, self.tenant);
         narrow(&mut query, filter, &Sight::All);
         query
     }

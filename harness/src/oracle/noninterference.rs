@@ -1,0 +1,210 @@
+//! Compares what one tenant is answered where other tenants have and do little with what it is answered where they have
+//! and do more. What differs between two identical worlds is the target's own noise.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::canary_sighting::actor_words;
+use super::{Ground, Oracle, Suspicion};
+use crate::canary::{Owner, Scanner};
+use crate::finding::OracleId;
+use crate::history::Observation;
+use crate::world::World;
+
+/// A run of so many characters of an id or a signature; what is shorter is a word.
+const TOKEN_MIN: usize = 16;
+/// Differences shown in one finding.
+const SHOWN_MAX: usize = 4;
+
+/// Where an answer stands in the transcript: sequence, position and page.
+type Place = (u64, u32, u32);
+/// A leaf of an answer: `body.items.3.id`.
+type Leaves = BTreeMap<String, String>;
+
+/// The oracle, with the answers of the worlds before.
+#[derive(Default)]
+pub struct Noninterference {
+    answers: BTreeMap<World, BTreeMap<Place, Leaves>>,
+    names: BTreeMap<World, Names>,
+    scanner: Option<Scanner>,
+}
+
+/// Ids that the target makes itself, by order of appearance.
+type Names = BTreeMap<String, usize>;
+
+impl Oracle for Noninterference {
+    fn id(&self) -> OracleId {
+        OracleId::Noninterference
+    }
+
+    fn observe(&mut self, ground: &Ground, observation: &Observation) -> Vec<Suspicion> {
+        let Some(world) = observation.world else { return Vec::new() };
+        if observation.step.actor.tenant != Some(Owner::new(World::OBSERVER)) {
+            return Vec::new();
+        }
+        let place = (observation.sequence, observation.position, observation.page);
+        let leaves = self.leaves(ground, world, observation);
+        let found = if world == World::ManyAgain { self.differs(place, &leaves) } else { Vec::new() };
+        // A question that was put off is asked again: the last answer counts.
+        self.answers.entry(world).or_default().insert(place, leaves);
+        let Some((path, few, many)) = found.first() else { return Vec::new() };
+        let shows = found
+            .iter()
+            .take(SHOWN_MAX)
+            .map(|(path, few, many)| format!("{path} is {few} where the others are few, {many} where they are many"));
+        vec![Suspicion {
+            requirement: None,
+            sentence: format!(
+                "{} answered the {} differently for what other tenants have: {path} is {few} or {many}",
+                observation.step.cell.operation,
+                actor_words(observation)
+            ),
+            owner: None,
+            shows: shows.collect(),
+        }]
+    }
+}
+
+impl Noninterference {
+    /// What differs between the pairs and within neither: the smallest first.
+    fn differs(&self, place: Place, many_again: &Leaves) -> Vec<(String, String, String)> {
+        let at = |world: World| self.answers.get(&world).and_then(|answers| answers.get(&place));
+        let (Some(few), Some(few_again), Some(many)) = (at(World::Few), at(World::FewAgain), at(World::Many)) else {
+            return Vec::new();
+        };
+        let noise: BTreeSet<String> =
+            different(few, few_again).chain(different(many, many_again)).map(|path| everywhere(path)).collect();
+        let noisy = |path: &str| noise.contains(&everywhere(path));
+        let shown = |leaves: &Leaves, path: &str| leaves.get(path).cloned().unwrap_or_else(|| "absent".into());
+        let mut found: Vec<_> = different(few, many)
+            .filter(|path| !noisy(path))
+            .map(|path| (path.to_string(), shown(few, path), shown(many, path)))
+            .collect();
+        found.sort_by_key(|(path, few, many)| few.len() + many.len() + path.len());
+        found
+    }
+
+    /// The answer, leaf by leaf, with what the target makes itself renamed.
+    fn leaves(&mut self, ground: &Ground, world: World, observation: &Observation) -> Leaves {
+        let plan = ground.plan.for_worlds();
+        let scanner = self.scanner.get_or_insert_with(|| Scanner::new(plan.seed.canary_key(), plan.window()));
+        let mut text = Text { scanner, names: self.names.entry(world).or_default() };
+        let mut leaves = Leaves::new();
+        let Some(answer) = observation.answered() else {
+            leaves.insert("answer".into(), "none".into());
+            return leaves;
+        };
+        leaves.insert("status".into(), answer.status.to_string());
+        for (name, value) in &answer.headers {
+            leaves.insert(format!("headers.{name}"), text.plain(value));
+        }
+        let body = answer.body.as_deref().unwrap_or_default();
+        match serde_json::from_str::<Value>(body) {
+            Ok(value) => text.spread("body".into(), &value, &mut leaves),
+            // Lines of JSON, messages of a stream, CSV.
+            Err(_) => {
+                for (number, line) in body.lines().enumerate() {
+                    let (field, rest) = line.split_once(": ").unwrap_or(("", line));
+                    let path = format!("body.{number}");
+                    match serde_json::from_str::<Value>(rest) {
+                        Ok(value @ (Value::Object(_) | Value::Array(_))) => text.spread(path, &value, &mut leaves),
+                        _ => drop(leaves.insert(path, format!("{field} {}", text.plain(rest)))),
+                    }
+                }
+            }
+        }
+        leaves
+    }
+}
+
+/// Paths of leaves that differ, or that one side has alone.
+fn different<'l>(one: &'l Leaves, other: &'l Leaves) -> impl Iterator<Item = &'l str> {
+    let lacking = other.keys().filter(|path| !one.contains_key(*path));
+    one.iter()
+        .filter(|(path, value)| other.get(*path) != Some(value))
+        .map(|(path, _)| path)
+        .chain(lacking)
+        .map(String::as_str)
+}
+
+/// The path with its places in arrays left out: noise in one row is noise in all.
+fn everywhere(path: &str) -> String {
+    path.split('.')
+        .map(|part| if part.bytes().all(|b| b.is_ascii_digit()) { "*" } else { part })
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+/// Renames what the target makes itself.
+struct Text<'a> {
+    scanner: &'a Scanner,
+    names: &'a mut Names,
+}
+
+impl Text<'_> {
+    fn spread(&mut self, path: String, value: &Value, leaves: &mut Leaves) {
+        match value {
+            Value::Object(fields) => {
+                leaves.insert(format!("{path}.keys"), fields.len().to_string());
+                for (name, field) in fields {
+                    // Dots part the path, and what the target made as a key is renamed as in a value.
+                    let name = self.plain(name).replace('.', "·");
+                    self.spread(format!("{path}.{name}"), field, leaves);
+                }
+            }
+            Value::Array(items) => {
+                leaves.insert(format!("{path}.length"), items.len().to_string());
+                for (index, item) in items.iter().enumerate() {
+                    self.spread(format!("{path}.{index}"), item, leaves);
+                }
+            }
+            Value::String(text) => drop(leaves.insert(path, self.plain(text))),
+            other => drop(leaves.insert(path, other.to_string())),
+        }
+    }
+
+    /// `text` with ids by their order of appearance and without instants, save those that were planted.
+    fn plain(&mut self, text: &str) -> String {
+        let part_of_token = |c: char| c.is_ascii_alphanumeric() || "_-.:+".contains(c);
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let run = rest.find(|c| !part_of_token(c)).unwrap_or(rest.len());
+            let (token, after) = rest.split_at(run);
+            out.push_str(&self.token(token));
+            let between = after.find(part_of_token).unwrap_or(after.len());
+            out.push_str(&after[..between]);
+            rest = &after[between..];
+        }
+        out
+    }
+
+    fn token(&mut self, token: &str) -> String {
+        let made = token.len() >= TOKEN_MIN && token.bytes().any(|b| b.is_ascii_digit());
+        if !made || self.is_planted(token) {
+            return token.into();
+        }
+        if is_instant(token) {
+            return "⟨instant⟩".into();
+        }
+        let next = self.names.len() + 1;
+        format!("⟨{}⟩", self.names.entry(token.into()).or_insert(next))
+    }
+
+    fn is_planted(&self, token: &str) -> bool {
+        let mut planted = false;
+        self.scanner.scan(token.as_bytes(), &mut |_| planted = true);
+        planted
+    }
+}
+
+/// `2026-03-01T10:00:00…`.
+fn is_instant(token: &str) -> bool {
+    let bytes = token.as_bytes();
+    bytes.len() >= 19
+        && bytes[..4].iter().all(u8::is_ascii_digit)
+        && bytes[4] == b'-'
+        && bytes[10] == b'T'
+        && bytes[13] == b':'
+}
