@@ -16,6 +16,8 @@ pub enum Defect {
     CursorUnbound,
     /// The store's own tenant predicate lets all pass.
     NoStorePredicate,
+    /// The store holds no tenant of its own: its predicate asks what is bound to the transaction.
+    StoreBelievesContext,
     /// No tenant is bound.
     NoContext,
     /// A list within one month reads that month's partition by name.
@@ -47,13 +49,14 @@ pub enum Defect {
 }
 
 /// The words of `AUDIT_DEFECTS`.
-pub const WORDS: [(&str, Defect); 20] = [
+pub const WORDS: [(&str, Defect); 21] = [
     ("tenant-from-query", Defect::TenantFromQuery),
     ("session-set-not-local", Defect::SessionSetNotLocal),
     ("idor-by-id", Defect::IdorById),
     ("count-unscoped", Defect::CountUnscoped),
     ("cursor-unbound", Defect::CursorUnbound),
     ("no-store-predicate", Defect::NoStorePredicate),
+    ("store-believes-context", Defect::StoreBelievesContext),
     ("no-context", Defect::NoContext),
     ("partition-direct", Defect::PartitionDirect),
     ("as-owner", Defect::AsOwner),

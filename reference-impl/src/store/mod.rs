@@ -101,7 +101,13 @@ impl AuditStore {
 
 /// The predicate that every query carries; `$1` is the tenant.
 fn own() -> &'static str {
-    if on(Defect::NoStorePredicate) { "($1::uuid IS NOT NULL)" } else { "tenant_id = $1" }
+    if on(Defect::NoStorePredicate) {
+        "($1::uuid IS NOT NULL)"
+    } else if on(Defect::StoreBelievesContext) {
+        "($1::uuid IS NOT NULL AND tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid)"
+    } else {
+        "tenant_id = $1"
+    }
 }
 
 /// As [`own`], for a query that only lacks it under `defect`.
