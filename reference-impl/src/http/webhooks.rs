@@ -113,7 +113,7 @@ fn check(reach: Reach, url: Option<&str>, actions: Option<&[String]>) -> Result<
     actions.iter().try_for_each(|action| text("actions", action, 200))
 }
 
-/// Makes a webhook.
+/// Makes a webhook. A tenant has 20 at most: 409 beyond.
 #[utoipa::path(post, path = "/v1/webhooks", operation_id = "create_webhook", security(("bearer" = [])), request_body = NewWebhook,
     responses((status = 201, description = "Made", body = ShownWebhook),
         Refusals))]
