@@ -8,6 +8,7 @@ pub mod archiving;
 pub mod attachments;
 pub mod chain;
 pub mod deliveries;
+pub mod due;
 pub mod erasure;
 pub mod event_types;
 pub mod events;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use partywall_reference::config::Work;
 use partywall_reference::serve::workshop;
+use partywall_reference::worker::Workshop;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -26,6 +27,15 @@ impl Working {
 
     /// As [`Working::on`], with other settings.
     pub async fn with(world: &World, change: impl FnOnce(&mut Work)) -> anyhow::Result<Self> {
+        Self::made(world, change, |_| {}).await
+    }
+
+    /// As [`Working::with`], with other things to work with.
+    pub async fn made(
+        world: &World,
+        change: impl FnOnce(&mut Work),
+        equip: impl FnOnce(&mut Workshop),
+    ) -> anyhow::Result<Self> {
         let mut work = Work {
             worker_database_url: world.database.url("audit_worker"),
             objects: Some(url_of(&world.objects)),
@@ -35,7 +45,9 @@ impl Working {
         };
         change(&mut work);
         let (asked, heard) = watch::channel(false);
-        let task = tokio::spawn(workshop(&work).await?.work(heard));
+        let mut workshop = workshop(&work).await?;
+        equip(&mut workshop);
+        let task = tokio::spawn(workshop.work(heard));
         Ok(Self { asked, task })
     }
 
