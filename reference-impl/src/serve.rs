@@ -204,6 +204,7 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
         hashing: Arc::new(Semaphore::new(hashing)),
         limits: Arc::new(Limits::of(serve.rate_tenant, serve.rate_principal)),
         streams: Streams::of(serve.streams),
+        webhooks_max: serve.webhooks.into(),
         reach: Reach::of(serve.webhook_private),
         webhook_keys: WebhookKeys::new(&derived(&key, "webhooks")),
     })

@@ -87,6 +87,8 @@ pub struct App {
     pub limits: Arc<Limits>,
     /// The open streams.
     pub streams: Streams,
+    /// How many webhooks a tenant may have.
+    pub webhooks_max: i64,
     /// Where webhooks may send to.
     pub reach: Reach,
     /// What webhooks sign with.

@@ -13,9 +13,6 @@ use crate::signing::SecretOf;
 const COLUMNS: &str =
     "id, url, actions, enabled, created_by, kept_by, secret_version, rotated_at, created_at, updated_at";
 
-/// Webhooks of a tenant at most, enabled or not: each event is told to as many.
-pub const WEBHOOKS_MAX: i64 = 20;
-
 /// What a webhook wants.
 pub(super) struct Wants {
     pub webhook: Uuid,
@@ -34,19 +31,19 @@ impl Wants {
 }
 
 impl AuditStore {
-    /// Adds a webhook that `by` made.
+    /// Adds a webhook that `by` made, to fewer than `most`.
     ///
     /// # Errors
-    /// [`Problem::Conflict`] when the tenant has [`WEBHOOKS_MAX`].
-    pub async fn add_webhook(&mut self, by: Uuid, new: &NewWebhook) -> Result<(Webhook, SecretOf), Problem> {
+    /// [`Problem::Conflict`] when the tenant has `most`.
+    pub async fn add_webhook(&mut self, by: Uuid, new: &NewWebhook, most: i64) -> Result<(Webhook, SecretOf), Problem> {
         let tenant = self.tenant;
         // Those that are added at the same time are counted one after the other.
         let lock = format!(
             "SET LOCAL lock_timeout = '5s'; SELECT pg_advisory_xact_lock(hashtextextended('webhooks of tenant {tenant}', 0))"
         );
         sqlx::raw_sql(AssertSqlSafe(lock)).execute(self.connection()).await?;
-        if self.count("webhooks").await? >= WEBHOOKS_MAX {
-            return Err(Problem::Conflict(format!("a tenant has {WEBHOOKS_MAX} webhooks at most: delete one first")));
+        if self.count("webhooks").await? >= most {
+            return Err(Problem::Conflict(format!("a tenant has {most} webhooks at most: delete one first")));
         }
         let statement = format!(
             "INSERT INTO webhooks (tenant_id, id, url, actions, enabled, created_by, kept_by) \
