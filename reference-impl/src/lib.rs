@@ -19,6 +19,7 @@ pub mod hot;
 pub mod http;
 pub mod limits;
 pub mod objects;
+mod overdue;
 pub mod platform;
 pub mod problem;
 pub mod reach;

@@ -114,6 +114,23 @@ impl Halt {
         Ok(Self { lock })
     }
 
+    /// Stops whoever has put a job into the queue when it commits that.
+    pub async fn at_commit_of_jobs(world: &World) -> anyhow::Result<Self> {
+        let halt = "CREATE FUNCTION public.halt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END $$; \
+                    CREATE CONSTRAINT TRIGGER halt AFTER INSERT ON graphile_worker._private_jobs DEFERRABLE INITIALLY DEFERRED \
+                    FOR EACH ROW EXECUTE FUNCTION public.halt(); SELECT pg_advisory_lock(42)";
+        let mut lock = world.database.connect("postgres").await?;
+        sqlx::raw_sql(halt).execute(&mut lock).await?;
+        Ok(Self { lock })
+    }
+
+    /// Ends the connections of those who are halted, as a crash would.
+    pub async fn cut(&mut self) -> anyhow::Result<()> {
+        let cut =
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted";
+        Ok(self.lock.execute(cut).await.map(drop)?)
+    }
+
     /// Waits until somebody has come so far.
     pub async fn reached(&mut self) -> anyhow::Result<()> {
         let waits = "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database d ON d.oid = database AND d.datname = current_database() \
