@@ -166,9 +166,9 @@ fn report(reports: &Path) -> serde_json::Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// A long run, driven as far as its history, and its cluster.
-fn long_run(reports: &Path) -> (Child, i32, PathBuf) {
-    let args = ["certify", "--postgres", "installed", "--max-cases", "100000000"];
+/// A long run, driven as far as its history; a group of its own, as in a terminal.
+fn driven(args: &[&str], reports: &Path) -> Child {
+    let args = [&["certify", "--max-cases", "100000000"], args].concat();
     let mut child = partywall(&args, reports)
         .process_group(0)
         .stdout(Stdio::null())
@@ -180,6 +180,12 @@ fn long_run(reports: &Path) -> (Child, i32, PathBuf) {
         let runs = std::fs::read_dir(reports).ok()?.flatten().next()?;
         runs.path().join("history.ndjson.zst").exists().then_some(())
     });
+    child
+}
+
+/// A long run, driven as far as its history, and its cluster.
+fn long_run(reports: &Path) -> (Child, i32, PathBuf) {
+    let child = driven(&["--postgres", "installed"], reports);
     let (pid, folder) = clusters(child.id()).pop().expect("a cluster");
     (child, pid, folder)
 }
@@ -259,6 +265,35 @@ async fn on_a_server_that_is_given_only_a_database_of_its_own_is_made_and_remove
     check(&args, 2, &["a database role `audit_app` already", "drop the role"]);
     let still: String = sqlx::query_scalar(password).fetch_one(&mut admin).await.expect("a password");
     assert_eq!(still, theirs);
+    drop(admin);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_server_that_is_given_databases_that_the_target_makes_are_removed_with_its_own() {
+    let server = server().await;
+    let url = server.admin_url();
+    let mut admin = connect(&url).await.expect("a connection");
+    execute(&mut admin, "CREATE DATABASE tenants").await.expect("a name that only looks alike");
+    let before = standing(&url).await;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/targets/reference-database.toml");
+    let target = ["--postgres", &url, "--target", file, "--only", "read/by-id", "--tenants", "2"];
+    let args = [&["certify", "--max-cases", "0"], &target[..]].concat();
+    check(&args, 0, &[]);
+    assert_eq!(standing(&url).await, before, "nothing is left");
+
+    let reports = tempfile::tempdir().expect("a folder");
+    let mut child = driven(&target, reports.path());
+    let during = standing(&url).await;
+    assert!(during.iter().filter(|name| name.starts_with("tenant_")).count() >= 2, "{during:?}");
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("a signal");
+    assert_eq!(child.wait().expect("a child").code(), Some(130));
+    assert_eq!(standing(&url).await, before, "nothing is left by a run that was interrupted");
+
+    execute(&mut admin, "CREATE DATABASE tenant_theirs").await.expect("a database");
+    check(&args, 2, &["has a database `tenant_theirs` already", "drop the database"]);
+    let left = standing(&url).await;
+    assert!(left.contains(&"tenant_theirs".into()) && left.len() == before.len() + 1, "{left:?}");
     drop(admin);
     server.stop().await;
 }

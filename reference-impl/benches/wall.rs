@@ -247,6 +247,7 @@ fn settings(database: &Database) -> Serve {
         rate_tenant: 1_000_000,
         rate_principal: 1_000_000,
         streams: 1,
+        webhooks: 20,
         plain_http: false,
         token_key: "00".repeat(32),
         with_worker: false,

@@ -87,6 +87,9 @@ pub struct Serve {
     /// Streams that one tenant may have open.
     #[arg(long, env = "AUDIT_STREAMS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub streams: u32,
+    /// Webhooks that one tenant may have, enabled or not: each of its events may be told to as many.
+    #[arg(long, env = "AUDIT_WEBHOOKS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub webhooks: u32,
     /// Let the page's cookies travel over plain http: only to try it on one machine.
     #[arg(long, env = "AUDIT_PLAIN_HTTP")]
     pub plain_http: bool,

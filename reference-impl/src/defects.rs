@@ -16,6 +16,8 @@ pub enum Defect {
     CursorUnbound,
     /// The store's own tenant predicate lets all pass.
     NoStorePredicate,
+    /// The store holds no tenant of its own: its predicate asks what is bound to the transaction.
+    StoreBelievesContext,
     /// No tenant is bound.
     NoContext,
     /// A list within one month reads that month's partition by name.
@@ -58,6 +60,7 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("count-unscoped", Defect::CountUnscoped),
     ("cursor-unbound", Defect::CursorUnbound),
     ("no-store-predicate", Defect::NoStorePredicate),
+    ("store-believes-context", Defect::StoreBelievesContext),
     ("no-context", Defect::NoContext),
     ("partition-direct", Defect::PartitionDirect),
     ("as-owner", Defect::AsOwner),

@@ -20,6 +20,7 @@ pub mod http;
 pub mod limits;
 pub mod moment;
 pub mod objects;
+mod overdue;
 pub mod platform;
 pub mod problem;
 pub mod reach;

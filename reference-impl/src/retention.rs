@@ -10,9 +10,10 @@ use crate::objects::{Kind, Object, Objects};
 use crate::problem::Problem;
 use crate::scope::TenantScope;
 use crate::store::archiving::{Batch, Deletion, Written};
+use crate::store::due::Due;
 use crate::store::retention::{TakenRun, Try};
 
-/// Events an archive, and rows that one transaction deletes at most.
+/// Events that one transaction looks at, to archive or to delete them.
 const BATCH: i64 = 500;
 /// What changes while it is archived is archived anew, so often in one run.
 const ROUNDS: usize = 3;
@@ -47,6 +48,10 @@ impl Running<'_> {
         }
         let held = self.held;
         self.scope.run(move |store| Box::pin(store.objects_removed(held))).await?;
+        if !self.taken.counted {
+            let due = self.due().await?;
+            self.scope.run(move |store| Box::pin(store.note_due(held, due))).await?;
+        }
         let mut told = None;
         for _ in 0..ROUNDS {
             told = match self.archive().await? {
@@ -57,11 +62,21 @@ impl Running<'_> {
                 break;
             }
         }
-        let state = self.scope.run(move |store| Box::pin(store.end_retention_run(held, told))).await?;
+        let left = self.due().await?;
+        let state = self.scope.run(move |store| Box::pin(store.end_retention_run(held, left, told))).await?;
         if state == JobState::Failed {
             tracing::error!(run = %held.run, "a retention run did not find what was due");
         }
         Ok(())
+    }
+
+    /// What is due now.
+    async fn due(&self) -> Result<Due, Problem> {
+        let (run, mut due) = (self.held.run, Due::default());
+        while !due.whole {
+            due = self.scope.run(move |store| Box::pin(store.count_due(run, due))).await?;
+        }
+        Ok(due)
     }
 
     /// Archives what is due; how many events are not what was sealed.
@@ -122,13 +137,13 @@ impl Running<'_> {
 
     /// Deletes what is due and archived; whether some of it must be archived anew.
     async fn delete(&self) -> Result<bool, Problem> {
-        let (held, before, mut anew) = (self.held, self.taken.delete_before, false);
+        let (held, before, mut after, mut anew) = (self.held, self.taken.delete_before, None, false);
         loop {
-            let deleting = self.scope.run(move |store| Box::pin(store.delete_archived(held, before, BATCH)));
+            let deleting = self.scope.run(move |store| Box::pin(store.delete_archived(held, before, after, BATCH)));
             match deleting.await? {
                 Deletion::Held => return Ok(false),
-                Deletion::Of { changed: 0, deleted: 0 } => break,
-                Deletion::Of { changed, .. } => anew |= changed > 0,
+                Deletion::Of { after: None, .. } => break,
+                Deletion::Of { changed, after: next, .. } => (after, anew) = (next, anew || changed > 0),
             }
         }
         loop {

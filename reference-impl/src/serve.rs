@@ -35,6 +35,8 @@ use crate::worker::{self, Workshop};
 const GRACE: Duration = Duration::from_secs(25);
 /// Connections of a worker: its jobs, its sealing, its heartbeat, its looks at the queue.
 const WORKER_POOL: u32 = 8;
+/// How often a worker looks for deliveries that wait without a job.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long a database may take to answer at start-up.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Tenants that are asked for at a time.
@@ -191,6 +193,7 @@ pub async fn workshop(work: &Work) -> anyhow::Result<Workshop> {
         objects,
         courier,
         seal_every: Duration::from_secs(work.seal_every_s),
+        look_every: LOOK_EVERY,
         log_key: derived(&key, "log"),
     })
 }
@@ -219,6 +222,7 @@ pub async fn app(serve: &Serve) -> anyhow::Result<App> {
         hashing: Arc::new(Semaphore::new(hashing)),
         limits: Limits::of(serve.rate_tenant, serve.rate_principal),
         streams: Streams::of(serve.streams),
+        webhooks_max: serve.webhooks.into(),
         reach: Reach::of(serve.webhook_private),
         webhook_keys: WebhookKeys::new(&derived(&key, "webhooks")),
     }))

@@ -18,6 +18,7 @@ use crate::delivery;
 use crate::erasure;
 use crate::export;
 use crate::objects::Objects;
+use crate::overdue;
 use crate::problem::Problem;
 use crate::restore;
 use crate::retention;
@@ -52,6 +53,8 @@ pub struct Workshop {
     pub courier: Courier,
     /// The pause between rounds of sealing.
     pub seal_every: Duration,
+    /// The pause between looks for deliveries that wait without a job.
+    pub look_every: Duration,
     /// Hashes a tenant's id for the log and for dead letters.
     pub log_key: Vec<u8>,
 }
@@ -116,7 +119,7 @@ impl TaskHandler for TenantJob {
 }
 
 impl Workshop {
-    /// Works until `asked` to end, and seals meanwhile.
+    /// Works until `asked` to end; seals meanwhile, and looks for what is overdue.
     ///
     /// # Errors
     /// A queue that is not there, or that this database role must not work.
@@ -124,6 +127,7 @@ impl Workshop {
         tokio::select! {
             worked = self.work_queue(asked) => worked,
             never = sealing::seal_every(self.seal_every, &self.storage) => match never {},
+            never = overdue::look_every(self.look_every, &self.storage) => match never {},
         }
     }
 

@@ -132,10 +132,18 @@ impl Campaign {
         let run = Run { dir: self.reports.join(&id), id, events, interrupt };
         std::fs::create_dir_all(&run.dir).map_err(|e| Error::write(&run.dir, e))?;
         let mut notes = Vec::new();
-        let stage = tokio::select! {
+        let mut stage = tokio::select! {
             stage = Stage::build(self, &run, &mut notes) => stage?,
             () = run.interrupt.wait() => return Err(Error::Interrupted),
         };
+        let furnished = tokio::select! {
+            furnished = stage.furnish(self) => furnished,
+            () = run.interrupt.wait() => Err(Error::Interrupted),
+        };
+        if let Err(error) = furnished {
+            stage.strike().await;
+            return Err(error);
+        }
         let driven = self.staged(&stage, requirements, &run).await;
         let postgres = stage.note.clone();
         stage.strike().await;

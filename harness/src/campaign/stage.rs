@@ -8,7 +8,7 @@ use super::{Campaign, Run};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::postgres::{Options, Postgres, Source};
-use crate::target::database::{drop_roles, role_names, role_urls};
+use crate::target::database::{databases_named, drop_roles, role_names, role_urls};
 use crate::target::file::Database;
 use crate::target::launch::{self, Service, Surroundings};
 
@@ -23,10 +23,12 @@ pub(super) struct Stage {
     database: String,
     /// The roles that its setup made.
     made: BTreeSet<String>,
+    /// How the databases are named that the target makes there.
+    makes: Vec<String>,
 }
 
 impl Stage {
-    /// Finds the program, starts Postgres, makes the database and its roles. What is worth knowing goes to `notes`.
+    /// Finds the program, and starts Postgres. What is worth knowing goes to `notes`.
     pub(super) async fn build(campaign: &Campaign, run: &Run, notes: &mut Vec<String>) -> Result<Self> {
         let target = &campaign.target;
         let mut surroundings = Surroundings::default();
@@ -48,6 +50,7 @@ impl Stage {
             note: "the target's own".into(),
             database: format!("partywall-{}", run.id),
             made: BTreeSet::new(),
+            makes: Vec::new(),
         };
         let Some(database) = &target.database else { return Ok(stage) };
         if database.url.is_some() {
@@ -60,26 +63,17 @@ impl Stage {
         let postgres = start(&campaign.postgres, run, notes).await?;
         stage.note = format!("PostgreSQL {} ({})", postgres.server_version(), postgres.rung());
         stage.postgres = Some(postgres);
-        // What was made so far is removed whether or not the rest can be.
-        match stage.database(database).await {
-            Ok(()) => Ok(stage),
-            Err(error) => {
-                stage.strike().await;
-                Err(error)
-            }
-        }
+        Ok(stage)
     }
 
-    async fn database(&mut self, database: &Database) -> Result<()> {
-        let Some(postgres) = &self.postgres else { return Ok(()) };
+    /// Makes the database and its roles. What was made is to be removed also when this fails, or is cut.
+    pub(super) async fn furnish(&mut self, campaign: &Campaign) -> Result<()> {
+        let (Some(postgres), Some(database)) = (&self.postgres, &campaign.target.database) else { return Ok(()) };
+        self.refuse_what_is_there(postgres, database).await?;
         let before = role_names(&postgres.admin_url()).await?;
-        // Roles belong to the server, not to a database: those of somebody else are not given new passwords.
-        if let (false, Some(role)) = (postgres.is_ours(), database.roles.iter().find(|role| before.contains(*role))) {
-            return Err(Error::Usage(format!(
-                "the server has a database role `{role}` already, which Partywall did not make and does not touch. \
-                 Give --postgres a server without it, or drop the role"
-            )));
-        }
+        self.makes.clone_from(&database.makes);
+        // Until it is known what a setup has made: should it be cut, these at least were not there before.
+        self.made = database.roles.iter().cloned().collect();
         postgres.create_database(&self.database).await?;
         let admin = postgres.admin_url_for(&self.database);
         self.surroundings.admin_url = Some(admin.clone());
@@ -92,6 +86,29 @@ impl Stage {
         let url = |role: &str, password: &str| postgres.url_for(&self.database, role, password);
         self.surroundings.role_urls = role_urls(&admin, database, &url).await?;
         Ok(())
+    }
+
+    /// Refuses a server on which something of somebody else's would be taken for the run's own.
+    async fn refuse_what_is_there(&self, postgres: &Postgres, database: &Database) -> Result<()> {
+        if postgres.is_ours() {
+            return Ok(());
+        }
+        let there = |what: &str, name: &str| {
+            Err(Error::Usage(format!(
+                "the server has a {what} `{name}` already, which Partywall did not make and does not touch. \
+                 Give --postgres a server without it, or drop the {}",
+                what.rsplit(' ').next().unwrap_or(what)
+            )))
+        };
+        // Roles belong to the server, not to a database: those of somebody else are not given new passwords.
+        let roles = role_names(&postgres.admin_url()).await?;
+        if let Some(role) = database.roles.iter().find(|role| roles.contains(*role)) {
+            return there("database role", role);
+        }
+        match databases_named(&postgres.admin_url(), &database.makes).await?.first() {
+            Some(name) => there("database", name),
+            None => Ok(()),
+        }
     }
 
     /// Launches the service; none when the target runs elsewhere.
@@ -127,6 +144,9 @@ impl Stage {
         if !postgres.is_ours() {
             // Best effort: the server may be gone; what stays carries Partywall's name.
             let _ = postgres.drop_database(&self.database).await;
+            for name in databases_named(&postgres.admin_url(), &self.makes).await.unwrap_or_default() {
+                let _ = postgres.drop_database(&name).await;
+            }
             let _ = drop_roles(&postgres.admin_url(), &self.made).await;
         }
         postgres.stop().await;

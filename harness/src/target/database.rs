@@ -66,6 +66,24 @@ pub async fn role_names(admin_url: &str) -> Result<BTreeSet<String>> {
     Ok(names.into_iter().collect())
 }
 
+/// The databases of a server whose names fit one of `patterns`, in which `*` is anything.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn databases_named(admin_url: &str, patterns: &[String]) -> Result<Vec<String>> {
+    let escaped =
+        |pattern: &String| pattern.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_").replace('*', "%");
+    let mut connection = connect(admin_url).await?;
+    let names = sqlx::query_scalar("SELECT datname::text FROM pg_database WHERE datname LIKE ANY ($1) ORDER BY 1")
+        .bind(patterns.iter().map(escaped).collect::<Vec<_>>())
+        .fetch_all(&mut connection)
+        .await
+        .map_err(|e| Error::Unreachable(database_words(&e)))?;
+    // The names are here; how the farewell goes does not matter.
+    let _ = connection.close().await;
+    Ok(names)
+}
+
 /// Removes roles that own nothing any more.
 ///
 /// # Errors

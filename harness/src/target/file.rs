@@ -102,6 +102,10 @@ pub struct Database {
     /// Database roles that `{database:ROLE}` may name; each is given a random password.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// Names of the databases that the target makes besides its own, `*` for anything: whatever is so named once the run
+    /// ends is removed, and on a server that is not the run's own nothing may be so named before.
+    #[serde(default)]
+    pub makes: Vec<String>,
 }
 
 /// What is planted in the database, by COPY, as a role that may bypass row security.

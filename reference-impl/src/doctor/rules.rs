@@ -51,14 +51,14 @@ pub(super) const ALL: &[Rule] = &[
     },
     Rule {
         word: "role-owns",
-        concern: Concern::Role,
+        concern: Concern::Rights,
         sql: "SELECT r.place, 'it owns ' || count(*) || ' tenant tables, ' || min(w.place) || ' among them' AS what \
                 FROM reached r JOIN walled w ON w.relowner = r.oid WHERE NOT r.rolsuper GROUP BY r.place",
         next: CONNECT,
     },
     Rule {
         word: "role-truncates",
-        concern: Concern::Role,
+        concern: Concern::Rights,
         sql: "SELECT w.place, r.place || ' may TRUNCATE it, which no policy stops' AS what \
                 FROM reached r JOIN walled w ON has_table_privilege(r.oid, w.oid, 'TRUNCATE') \
                WHERE NOT r.rolsuper AND NOT pg_has_role(r.oid, w.relowner, 'MEMBER')",

@@ -108,6 +108,8 @@ pub struct Shared {
     pub limits: Limits,
     /// The open streams.
     pub streams: Streams,
+    /// How many webhooks a tenant may have.
+    pub webhooks_max: i64,
     /// Where webhooks may send to.
     pub reach: Reach,
     /// Lists that are asked for again and again.

@@ -113,7 +113,7 @@ fn check(reach: Reach, url: Option<&str>, actions: Option<&[String]>) -> Result<
     actions.iter().try_for_each(|action| text("actions", action, 200))
 }
 
-/// Makes a webhook.
+/// Makes a webhook. A tenant has 20 at most unless the operator allows another number; 409 beyond.
 #[utoipa::path(post, path = "/v1/webhooks", operation_id = "create_webhook", security(("bearer" = [])), request_body = NewWebhook,
     responses((status = 201, description = "Made", body = ShownWebhook),
         Refusals))]
@@ -123,8 +123,9 @@ pub async fn create_webhook(
     Body(new): Body<NewWebhook>,
 ) -> Result<(StatusCode, Json<ShownWebhook>), Problem> {
     check(app.reach, Some(&new.url), Some(&new.actions))?;
-    let by = caller.id;
-    let (webhook, of) = caller.run(move |store| Box::pin(async move { store.add_webhook(by, &new).await })).await?;
+    let (by, most) = (caller.id, app.webhooks_max);
+    let adding = caller.run(move |store| Box::pin(async move { store.add_webhook(by, &new, most).await }));
+    let (webhook, of) = adding.await?;
     Ok((StatusCode::CREATED, Json(ShownWebhook { webhook, secret: Some(app.webhook_keys.shown(of)) })))
 }
 

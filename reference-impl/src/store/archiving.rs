@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::due::{AFTER, At, at};
 use super::events::{COLUMNS, event};
 use super::retention::Try;
 use super::{AuditStore, annotations, attachments, own};
@@ -22,7 +23,7 @@ pub struct Batch {
     /// How many are not what was sealed.
     pub changed: usize,
     /// Where the next batch goes on.
-    pub after: (OffsetDateTime, Uuid),
+    pub after: At,
 }
 
 /// An archive whose object is written.
@@ -47,35 +48,38 @@ pub enum Deletion {
         changed: usize,
         /// How many were deleted.
         deleted: usize,
+        /// Where the next batch goes on; none at the end.
+        after: Option<At>,
     },
     /// A legal hold is on.
     Held,
 }
 
 impl AuditStore {
-    /// The next `limit` events recorded before `before` that are in no archive, sealed if they were not; none at the end.
+    /// Those of the next `limit` events recorded before `before` that are in no archive, sealed if they were not; none at
+    /// the end. Those that are in one are looked at too: where many wait to be deleted, no statement may pass over all.
     ///
     /// # Errors
     /// [`Problem::Busy`] while another seals for too long.
     pub async fn to_archive(
         &mut self,
         before: OffsetDateTime,
-        after: Option<(OffsetDateTime, Uuid)>,
+        after: Option<At>,
         limit: i64,
     ) -> Result<Option<Batch>, Problem> {
         let tenant = self.tenant;
         let own = own();
         let (from, id) = after.unzip();
         let statement = format!(
-            "SELECT {COLUMNS} FROM events \
-              WHERE {own} AND recorded_at < $2 AND ($3::timestamptz IS NULL OR (recorded_at, id) > ($3, $4)) \
-                AND NOT EXISTS (SELECT FROM archived_events WHERE {own} AND event_id = events.id) \
-              ORDER BY recorded_at, id LIMIT $5"
+            "SELECT {COLUMNS}, EXISTS (SELECT FROM archived_events WHERE {own} AND event_id = events.id) AS archived \
+               FROM events WHERE {own} AND recorded_at < $2 AND {AFTER} ORDER BY recorded_at, id LIMIT {limit}"
         );
-        let rows = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(before).bind(from).bind(id).bind(limit);
-        let mut events: Vec<Event> = rows.fetch_all(self.connection()).await?.iter().map(event).collect();
-        let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(None) };
-        let (recorded, after) = ((first.recorded_at, last.recorded_at), (last.recorded_at, last.id));
+        let rows = sqlx::query(AssertSqlSafe(statement)).persistent(false).bind(tenant).bind(before);
+        let rows = rows.bind(from).bind(id).fetch_all(self.connection()).await?;
+        let Some(after) = rows.last().map(at) else { return Ok(None) };
+        let mut events: Vec<Event> = rows.iter().filter(|row| !row.get::<bool, _>("archived")).map(event).collect();
+        let recorded_at = |event: Option<&Event>| event.map_or(after.0, |event| event.recorded_at);
+        let recorded = (recorded_at(events.first()), recorded_at(events.last()));
         let changed = self.seal_these(&events).await?;
         events.retain(|event| !changed.contains(&event.id));
         let lines = self.whole(events).await?.iter().map(Whole::line).collect::<Result<_, _>>()?;
@@ -180,7 +184,8 @@ impl AuditStore {
         Ok(())
     }
 
-    /// Deletes up to `limit` events recorded before `before` that are in a verified archive, with what hangs on them.
+    /// Deletes those of the next `limit` events recorded before `before` that are in a verified archive, with what hangs on
+    /// them. As [`AuditStore::to_archive`], it looks at the others too.
     /// Whatever is deleted is what the archive holds: what has changed since stays, and is in no archive any more. An
     /// annotation that is committed just after is not deleted either; it is seen again once its event is restored.
     ///
@@ -191,6 +196,7 @@ impl AuditStore {
         &mut self,
         held: Try,
         before: OffsetDateTime,
+        after: Option<At>,
         limit: i64,
     ) -> Result<Deletion, Problem> {
         self.hold_run(held).await?;
@@ -199,15 +205,18 @@ impl AuditStore {
         }
         let tenant = self.tenant;
         let own = own();
+        let (from, id) = after.unzip();
         let statement = format!(
-            "SELECT {COLUMNS} FROM events WHERE {own} AND recorded_at < $2 AND id IN ( \
-               SELECT event_id FROM archived_events WHERE {own} AND archive_id IN ( \
-                 SELECT id FROM archives WHERE {own} AND verified_at IS NOT NULL \
-                    AND (kept_until IS NULL OR kept_until <= now()))) \
-             ORDER BY recorded_at, id LIMIT $3"
+            "SELECT {COLUMNS}, \
+                    EXISTS (SELECT FROM archived_events JOIN archives USING (tenant_id) \
+                             WHERE {own} AND event_id = events.id AND archives.id = archive_id \
+                               AND verified_at IS NOT NULL AND (kept_until IS NULL OR kept_until <= now())) AS ready \
+               FROM events WHERE {own} AND recorded_at < $2 AND {AFTER} ORDER BY recorded_at, id LIMIT {limit}"
         );
-        let rows = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(before).bind(limit);
-        let events: Vec<Event> = rows.fetch_all(self.connection()).await?.iter().map(event).collect();
+        let rows = sqlx::query(AssertSqlSafe(statement)).persistent(false).bind(tenant).bind(before);
+        let rows = rows.bind(from).bind(id).fetch_all(self.connection()).await?;
+        let after = rows.last().map(at);
+        let events: Vec<Event> = rows.iter().filter(|row| row.get("ready")).map(event).collect();
         let (mut same, mut others) = (Vec::new(), Vec::new());
         let archived = self.archived_digests(&events).await?;
         for whole in self.whole(events).await? {
@@ -228,7 +237,7 @@ impl AuditStore {
         let statement = format!("UPDATE retention_runs SET deleted = deleted + $3 WHERE {own} AND id = $2");
         let count = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(held.run).bind(deleted.len() as i64);
         count.execute(self.connection()).await?;
-        Ok(Deletion::Of { changed, deleted: deleted.len() })
+        Ok(Deletion::Of { changed, deleted: deleted.len(), after })
     }
 
     /// Deletes up to `limit` answers kept before `before` for repeated requests: each holds the text of an event.
@@ -248,7 +257,7 @@ impl AuditStore {
         );
         let delete = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(before).bind(limit);
         let deleted = delete.execute(self.connection()).await?.rows_affected() as usize;
-        Ok(Deletion::Of { changed: 0, deleted })
+        Ok(Deletion::Of { changed: 0, deleted, after: None })
     }
 
     /// What the lines of `events` are in their archives.

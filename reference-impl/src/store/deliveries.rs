@@ -21,6 +21,11 @@ const KEPT: Duration = Duration::days(30);
 /// So many are forgotten at a time, which takes longer than adding as many.
 const FORGOTTEN_MAX: u32 = 5_000;
 
+/// A delivery that has been due for so long may have no job.
+const OVERDUE: Duration = Duration::minutes(1);
+/// Webhooks of a tenant that are woken at a time.
+const WOKEN_MAX: u32 = 100;
+
 /// What is due at a webhook.
 pub struct AllDue {
     /// Where to.
@@ -248,6 +253,26 @@ impl AuditStore {
         if let Some(at) = next {
             let postpone = sqlx::query("SELECT postpone_webhook($1, $2)").bind(webhook).bind(at);
             postpone.execute(self.directory()).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the jobs come back of webhooks where something is overdue, `WOKEN_MAX` at most. One whose job is there is left
+    /// to it.
+    ///
+    /// # Errors
+    /// What the database fails with.
+    pub async fn wake_overdue(&mut self) -> Result<(), Problem> {
+        let tenant = self.tenant;
+        let statement = format!(
+            "SELECT DISTINCT webhook_id FROM webhook_deliveries WHERE {} AND state = 'waiting' AND due_at < $2 LIMIT {WOKEN_MAX}",
+            own()
+        );
+        let overdue =
+            sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).bind(OffsetDateTime::now_utc() - OVERDUE);
+        let overdue: Vec<Uuid> = overdue.fetch_all(self.connection()).await?;
+        for webhook in overdue {
+            self.come_back(webhook).await?;
         }
         Ok(())
     }

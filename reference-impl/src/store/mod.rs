@@ -8,6 +8,7 @@ pub mod archiving;
 pub mod attachments;
 pub mod chain;
 pub mod deliveries;
+pub mod due;
 pub mod erasure;
 pub mod event_types;
 pub mod events;
@@ -101,7 +102,13 @@ impl AuditStore {
 
 /// The predicate that every query carries; `$1` is the tenant.
 fn own() -> &'static str {
-    if on(Defect::NoStorePredicate) { "($1::uuid IS NOT NULL)" } else { "tenant_id = $1" }
+    if on(Defect::NoStorePredicate) {
+        "($1::uuid IS NOT NULL)"
+    } else if on(Defect::StoreBelievesContext) {
+        "($1::uuid IS NOT NULL AND tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid)"
+    } else {
+        "tenant_id = $1"
+    }
 }
 
 /// As [`own`], for a query that only lacks it under `defect`.

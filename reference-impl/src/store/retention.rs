@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::due::Due;
 use super::{AuditStore, own};
 use crate::http::job_state::JobState;
 use crate::http::retention::{PutRetention, Retention, RetentionRun};
@@ -33,6 +34,8 @@ pub struct TakenRun {
     pub delete_before: OffsetDateTime,
     /// Objects of earlier tries that have no row.
     pub left: Vec<Uuid>,
+    /// Whether an earlier try has noted what is due.
+    pub counted: bool,
 }
 
 impl AuditStore {
@@ -141,7 +144,7 @@ impl AuditStore {
         row.as_ref().map(run).ok_or(Problem::NotFound)
     }
 
-    /// Takes a run over for a try; none when it has ended before. What is due is counted once, by the first try.
+    /// Takes a run over for a try; none when it has ended before. By when what is due is fixed by the first.
     ///
     /// # Errors
     /// [`Problem::NotFound`].
@@ -161,15 +164,10 @@ impl AuditStore {
                       FROM retention_policies WHERE {own}) WHERE {own} AND id = $2"
             );
             sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(held.run).execute(self.connection()).await?;
-            let (archive_due, delete_due) = self.due(held.run).await?;
-            let statement =
-                format!("UPDATE retention_runs SET archive_due = $3, delete_due = $4 WHERE {own} AND id = $2");
-            let counted = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(held.run);
-            counted.bind(archive_due).bind(delete_due).execute(self.connection()).await?;
         }
         let statement = format!(
             "UPDATE retention_runs SET state = 'running', try_id = $3 WHERE {own} AND id = $2 \
-             RETURNING archive_before, delete_before"
+             RETURNING archive_before, delete_before, archive_due IS NOT NULL AS counted"
         );
         let taking = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(held.run).bind(held.id);
         let taken = taking.fetch_one(self.connection()).await?;
@@ -181,24 +179,8 @@ impl AuditStore {
             archive_before: taken.get("archive_before"),
             delete_before: taken.get("delete_before"),
             left,
+            counted: taken.get("counted"),
         }))
-    }
-
-    /// How many events are due to be archived, and to be deleted, by the instants of a run: counted, not searched for.
-    async fn due(&mut self, run: Uuid) -> Result<(i64, i64), Problem> {
-        let tenant = self.tenant;
-        let own = own();
-        let statement = format!(
-            "SELECT (SELECT count(*) FROM events WHERE {own} AND recorded_at < due.archive_before \
-                        AND NOT EXISTS (SELECT FROM archived_events WHERE {own} AND event_id = events.id)), \
-                    (SELECT count(*) FROM events WHERE {own} AND recorded_at < due.delete_before \
-                        AND NOT EXISTS (SELECT FROM archived_events JOIN archives USING (tenant_id) \
-                                         WHERE {own} AND event_id = events.id AND archives.id = archive_id \
-                                           AND kept_until > now())) \
-               FROM retention_runs due WHERE {own} AND id = $2"
-        );
-        let row = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(run).fetch_one(self.connection()).await?;
-        Ok((row.get(0), row.get(1)))
     }
 
     /// Makes sure that a try still has its run, until the transaction ends.
@@ -241,14 +223,13 @@ impl AuditStore {
         Ok(())
     }
 
-    /// Ends a run: failed when events that were due are still there, or none of them was found; `told` says what else
-    /// is wrong. What a legal hold keeps is not due. Answers how it ended.
+    /// Ends a run after which `left` are still due: failed when there are any, or none of those that were due was found;
+    /// `told` says what else is wrong. What a legal hold keeps is not due. Answers how it ended.
     ///
     /// # Errors
     /// [`Problem::Conflict`] once another try has the run.
-    pub async fn end_retention_run(&mut self, held: Try, told: Option<String>) -> Result<JobState, Problem> {
+    pub async fn end_retention_run(&mut self, held: Try, left: Due, told: Option<String>) -> Result<JobState, Problem> {
         self.hold_run(held).await?;
-        let (archive_left, delete_left) = self.due(held.run).await?;
         let kept = self.held().await?;
         let run = self.retention_run(held.run).await?;
         let missed = |word: &str, due: Option<i64>, found: i64, left: i64| match due {
@@ -259,14 +240,14 @@ impl AuditStore {
         };
         let failures = [
             told,
-            missed("archived", run.archive_due, run.archived, archive_left),
-            missed("deleted", run.delete_due, run.deleted, delete_left).filter(|_| !kept),
+            missed("archived", run.archive_due, run.archived, left.archive),
+            missed("deleted", run.delete_due, run.deleted, left.delete).filter(|_| !kept),
         ];
         let failures: Vec<String> = failures.into_iter().flatten().collect();
         let (state, told) = if !failures.is_empty() {
             (JobState::Failed, Some(failures.join("; ")))
-        } else if kept && delete_left > 0 {
-            (JobState::Done, Some(format!("a legal hold keeps {delete_left} events that were due to be deleted")))
+        } else if kept && left.delete > 0 {
+            (JobState::Done, Some(format!("a legal hold keeps {} events that were due to be deleted", left.delete)))
         } else {
             (JobState::Done, None)
         };

@@ -17,6 +17,12 @@ use crate::problem::Problem;
 /// Longer than any transaction that writes events, and than clocks of servers lie apart, microseconds.
 const MARGIN_US: i64 = 60_000_000;
 
+/// The transaction that wrote an event. Where no column tells, or it tells of another server that this one was restored
+/// from, the row itself does: by the lower 32 bits, so that the upper ones are those of the latest it can be.
+const WRITTEN_BY: &str = "(CASE WHEN written_by < pg_snapshot_xmax(pg_current_snapshot()) THEN written_by ELSE \
+    (SELECT (top - (top - xmin::text::bigint) % 4294967296)::text::xid8 \
+       FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS top) latest) END)";
+
 /// How far a stream has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
@@ -85,10 +91,7 @@ impl AuditStore {
             let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1000);
             at.map_err(|_| Problem::BadRequest("this cursor does not belong to this list".into()))
         };
-        // A row knows its transaction by the lower 32 bits alone: the upper ones are those of the latest it can be.
-        let top = "(SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint)";
-        let visible =
-            format!("pg_visible_in_snapshot(({top} - ({top} - xmin::text::bigint) % 4294967296)::text::xid8, ");
+        let visible = format!("pg_visible_in_snapshot({WRITTEN_BY}, ");
         let mut query = begin(&format!("SELECT {COLUMNS} FROM events"), own(), self.tenant);
         query.push(" AND recorded_at >= ").push_bind(instant(place.from_us)?);
         query.push(format!(" AND {visible}")).push_bind(sees.clone()).push("::pg_snapshot)");

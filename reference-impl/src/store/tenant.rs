@@ -10,8 +10,8 @@ use crate::problem::Problem;
 const COLUMNS: &str = "id, slug, name, created_at";
 
 /// The tenant predicate of the table whose id is the tenant.
-fn this() -> &'static str {
-    if own() == "tenant_id = $1" { "id = $1" } else { own() }
+fn this() -> String {
+    own().replace("tenant_id =", "id =")
 }
 
 impl AuditStore {

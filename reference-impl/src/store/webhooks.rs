@@ -31,12 +31,20 @@ impl Wants {
 }
 
 impl AuditStore {
-    /// Adds a webhook that `by` made.
+    /// Adds a webhook that `by` made, to fewer than `most`.
     ///
     /// # Errors
-    /// What the database fails with.
-    pub async fn add_webhook(&mut self, by: Uuid, new: &NewWebhook) -> Result<(Webhook, SecretOf), Problem> {
+    /// [`Problem::Conflict`] when the tenant has `most`.
+    pub async fn add_webhook(&mut self, by: Uuid, new: &NewWebhook, most: i64) -> Result<(Webhook, SecretOf), Problem> {
         let tenant = self.tenant;
+        // Those that are added at the same time are counted one after the other.
+        let lock = format!(
+            "SET LOCAL lock_timeout = '5s'; SELECT pg_advisory_xact_lock(hashtextextended('webhooks of tenant {tenant}', 0))"
+        );
+        sqlx::raw_sql(AssertSqlSafe(lock)).execute(self.connection()).await?;
+        if self.count("webhooks").await? >= most {
+            return Err(Problem::Conflict(format!("a tenant has {most} webhooks at most: delete one first")));
+        }
         let statement = format!(
             "INSERT INTO webhooks (tenant_id, id, url, actions, enabled, created_by, kept_by) \
              VALUES ($1, $2, $3, $4, $5, $6, $6) RETURNING {COLUMNS}"

@@ -99,6 +99,8 @@ async fn no_database_role_that_serves_can_reach_around_the_wall() -> anyhow::Res
         ("audit_login", "SELECT * FROM sign_in_of('x')"),
         ("audit_login", "SELECT * FROM credential_of('')"),
         ("audit_platform", "SELECT * FROM platform_usage(NULL, 1)"),
+        ("audit_platform", "SELECT * FROM platform_databases(NULL, 1)"),
+        ("audit_worker", "SELECT * FROM worker_databases(NULL, 1)"),
         ("audit_worker", "SELECT * FROM tenants_to_seal(NULL, 1)"),
         ("audit_worker", "SELECT erase_people(1)"),
         ("audit_worker", "SELECT end_erasure()"),

@@ -60,6 +60,9 @@ async fn a_defect_leaks_only_where_no_other_layer_stands_behind_it() -> anyhow::
         ("count-unscoped", NO_ROW_SECURITY, LIST, true),
         ("no-store-predicate", "", LIST, false),
         ("no-store-predicate", NO_ROW_SECURITY, LIST, true),
+        ("store-believes-context", NO_ROW_SECURITY, LIST, false),
+        ("store-believes-context,tenant-from-query", NO_ROW_SECURITY, "/v1/events?tenant_id={b}", true),
+        ("store-believes-context,no-context", NO_ROW_SECURITY, LIST, false),
         ("no-context", "", LIST, false),
         ("no-context,no-store-predicate", "", LIST, false),
         ("session-set-not-local", "", LIST, false),
@@ -159,6 +162,8 @@ async fn forged(defects: &str, sql: &str) -> anyhow::Result<Forged> {
 
 /// The service's part of each layer's removal, and the database's.
 const NO_STORE: &str = "no-store-predicate";
+/// As [`NO_STORE`], where something is left that compares what is bound with what is read.
+const BELIEVING: &str = "store-believes-context";
 const NO_BINDING: &str = "no-context";
 const FORGEABLE: &str = "tenant-from-query";
 
@@ -178,16 +183,21 @@ async fn with_two_layers_gone_the_third_still_stops_a_forged_tenant_and_with_thr
             NO_ROW_SECURITY,
             Forged { read: false, written: false },
         ),
-        // What is bound is compared by nobody here, so it cannot narrow what is read: it keeps what is written.
         (
             "the context alone",
-            format!("{NO_STORE},serve-unwalled"),
+            format!("{BELIEVING},serve-unwalled"),
             NO_ROW_SECURITY,
-            Forged { read: true, written: false },
+            Forged { read: false, written: false },
         ),
         (
             "none",
             format!("{FORGEABLE},{NO_BINDING},{NO_STORE},serve-unwalled"),
+            NO_ROW_SECURITY,
+            Forged { read: true, written: true },
+        ),
+        (
+            "none, though a context is bound and believed",
+            format!("{FORGEABLE},{BELIEVING},serve-unwalled"),
             NO_ROW_SECURITY,
             Forged { read: true, written: true },
         ),
@@ -218,7 +228,7 @@ async fn the_context_alone_takes_no_forged_credential_and_no_cursor_of_another_t
     let other = theirs.split('.').nth(1).expect("claims");
     let port = free_port()?;
     let mut command = command(PROGRAM, &world.database, port);
-    command.env("AUDIT_DEFECTS", format!("{NO_STORE},serve-unwalled"));
+    command.env("AUDIT_DEFECTS", format!("{BELIEVING},serve-unwalled"));
     let _program = Program::start(command, port).await?;
     for token in [
         format!("{}.{claims}.{}", parts[0], parts[2]),

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::http::Method;
+use partywall_reference::storage::moving;
 use serde_json::json;
 use sqlx::Executor;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use uuid::Uuid;
 
 use crate::receiver::{Received, SILENCE, Sink, deliveries, made, no_pause, once, world};
-use crate::working::{Working, count, program, until};
+use crate::working::{Halt, Working, count, program, until};
 use crate::world::{World, event};
 
 #[tokio::test]
@@ -49,6 +50,35 @@ async fn each_tenant_is_sent_all_of_its_own_events_and_nobody_elses_signed_with_
     }
     assert_eq!(count(&world, "SELECT count(*) FROM dead_jobs").await?, 0);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_delivery_whose_job_was_lost_between_two_commits_is_found_and_sent() -> anyhow::Result<()> {
+    let world = world().await?;
+    moving::tenant(&world.database.url("postgres").parse()?, world.a.id, "database").await?;
+    let sink = Sink::open().await?;
+    let (webhook, _) = made(&world, &world.a, &sink.url, &[]).await;
+    let mut halt = Halt::at_commit_of_jobs(&world).await?;
+    let written = event(world.a.people["member"], "d");
+    let writing = world.post(&world.a.api_key, "/v1/events", written);
+    let cutting = async {
+        halt.reached().await?;
+        halt.cut().await
+    };
+    let (answer, cut) = tokio::join!(writing, cutting);
+    cut?;
+    assert!(answer.status.is_server_error(), "{}", answer.text);
+    halt.over().await?;
+    assert_eq!(count(&world, "SELECT count(*) FROM graphile_worker._private_jobs").await?, 0, "the job is lost");
+    assert_eq!(deliveries(&world, &world.a, webhook).await.len(), 1, "and the delivery is not");
+    world.sql(&world.a, "UPDATE webhook_deliveries SET due_at = now() - interval '2 minutes'").await?;
+    let often = Duration::from_millis(200);
+    let working = Working::made(&world, |_| {}, |workshop| workshop.look_every = often).await?;
+    once(&world, &world.a, webhook, "delivered", 1).await?;
+    tokio::time::sleep(often * 3).await;
+    assert_eq!(sink.received().await.len(), 1, "once");
+    assert_eq!(count(&world, "SELECT count(*) FROM dead_jobs").await?, 0);
+    working.ended().await
 }
 
 #[tokio::test]

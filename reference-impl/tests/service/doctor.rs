@@ -1,19 +1,37 @@
 //! Each hole in the wall, made by SQL, is named, and served behind by nobody.
 
 use partywall_reference::doctor::{Connected, Finding, examine};
-use sqlx::postgres::PgPoolOptions;
+use partywall_reference::storage::model::name_of;
+use partywall_reference::storage::moving;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::program::{command, free_port};
 use crate::support::Database;
+use crate::working::program;
+use crate::world::World;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_audit-api");
 
-/// What is found as `role`.
+/// What is found as `role`, where `audit_app` belongs.
 async fn found(database: &Database, role: &str) -> anyhow::Result<Vec<Finding>> {
     let pool = PgPoolOptions::new().max_connections(1).connect(&database.url(role)).await?;
     let connected = Connected { variable: "AUDIT_DATABASE_URL", expected: "audit_app", pool: &pool };
     let findings = examine(&[connected]).await;
     pool.close().await;
+    findings
+}
+
+/// What is found when `lister` is there too, where `audit_platform` belongs, who is told which databases tenants have.
+async fn found_apart(database: &Database, lister: &str) -> anyhow::Result<Vec<Finding>> {
+    let open = async |role: &str| PgPoolOptions::new().max_connections(1).connect(&database.url(role)).await;
+    let (app, platform) = (open("audit_app").await?, open(lister).await?);
+    let findings = examine(&[
+        Connected { variable: "AUDIT_DATABASE_URL", expected: "audit_app", pool: &app },
+        Connected { variable: "AUDIT_PLATFORM_DATABASE_URL", expected: "audit_platform", pool: &platform },
+    ])
+    .await;
+    app.close().await;
+    platform.close().await;
     findings
 }
 
@@ -137,6 +155,79 @@ async fn the_doctor_prints_all_that_it_finds_and_serving_refuses_with_the_first(
     let why = String::from_utf8(output.stderr)?;
     assert_eq!(output.status.code(), Some(2), "{why}");
     assert!(why.starts_with("error: shared.events [row-security-off]") && why.contains("1 more"), "{why}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hole_in_a_tenants_own_database_is_named_with_it_and_served_behind_by_nobody() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let admin: PgConnectOptions = world.database.url("postgres").parse()?;
+    moving::tenant(&admin, world.b.id, "schema").await?;
+    let name = name_of(world.a.id);
+    let table = [
+        ("ALTER TABLE annotations NO FORCE ROW LEVEL SECURITY", "row-security-not-forced", "annotations"),
+        ("DROP POLICY own_tenant ON tenants", "no-policy", "public.tenants"),
+        ("CREATE VIEW public.shown AS SELECT * FROM events", "view-as-owner", "public.shown"),
+        ("GRANT TRUNCATE ON annotations TO audit_app", "role-truncates", "annotations"),
+        ("DELETE FROM _tenant_migrations WHERE version = 7", "schema-behind", "schema tenant_"),
+        ("DELETE FROM public._sqlx_migrations WHERE version = 7", "schema-behind", "database tenant_"),
+    ];
+    for (index, (sql, rule, place)) in table.into_iter().enumerate() {
+        moving::tenant(&admin, world.a.id, "database").await?;
+        assert_eq!(found_apart(&world.database, "audit_platform").await?, []);
+        world.sql(&world.a, sql).await?;
+        let findings = found_apart(&world.database, "audit_platform").await?;
+        assert_eq!(findings.len(), 1, "{sql}: {findings:#?}");
+        assert!(findings[0].rule == rule && findings[0].place.contains(place), "{sql}: {findings:#?}");
+        assert!(findings[0].place.contains(&format!("database {name}")), "{sql}: {findings:#?}");
+        if index == 0 {
+            let mut serve = command(PROGRAM, &world.database, free_port()?);
+            let output =
+                tokio::time::timeout(std::time::Duration::from_secs(20), serve.arg("serve").output()).await??;
+            let why = String::from_utf8(output.stderr)?;
+            assert_eq!(output.status.code(), Some(2), "{why}");
+            assert!(
+                why.starts_with(&format!("error: {name}.annotations in database {name} [row-security-not-forced]"))
+            );
+            let output = program(&world)?.wait_with_output().await?;
+            assert!(!output.status.success() && String::from_utf8(output.stderr)?.contains(&name), "the worker too");
+        }
+        // The database goes, and its hole with it.
+        moving::tenant(&admin, world.a.id, "shared").await?;
+    }
+    assert_eq!(found_apart(&world.database, "audit_platform").await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tenants_own_database_that_is_out_of_reach_is_found_and_names_the_tenant() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    moving::tenant(&world.database.url("postgres").parse()?, world.a.id, "database").await?;
+    let name = name_of(world.a.id);
+    let find = async || found_apart(&world.database, "audit_platform").await;
+    for (sql, undo) in [
+        (
+            format!("REVOKE CONNECT ON DATABASE {name} FROM audit_app"),
+            format!("GRANT CONNECT ON DATABASE {name} TO audit_app"),
+        ),
+        (
+            format!("ALTER DATABASE {name} RENAME TO {name}_away"),
+            format!("ALTER DATABASE {name}_away RENAME TO {name}"),
+        ),
+    ] {
+        world.database.sql(&sql).await?;
+        let findings = find().await?;
+        assert_eq!(
+            findings.iter().map(|f| f.rule).collect::<Vec<_>>(),
+            ["database-unreachable"],
+            "{sql}: {findings:#?}"
+        );
+        assert!(findings[0].to_string().contains(&world.a.id.to_string()), "{findings:#?}");
+        world.database.sql(&undo).await?;
+        assert_eq!(find().await?, []);
+    }
+    let findings = found_apart(&world.database, "audit_login").await?;
+    assert_eq!(findings.iter().map(|f| f.rule).collect::<Vec<_>>(), ["databases-unlisted"], "{findings:#?}");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use partywall_reference::archive::unpacked;
 use partywall_reference::problem::Problem;
 use partywall_reference::scope::TenantScope;
 use partywall_reference::storage::{Storage, moving};
+use partywall_reference::store::due::Due;
 use partywall_reference::store::retention::Try;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -269,6 +270,35 @@ async fn a_run_that_should_have_found_events_and_did_not_has_failed() -> anyhow:
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_over_more_events_than_one_statement_may_look_at_ends_and_tells_them_all() -> anyhow::Result<()> {
+    const ROWS: u32 = 5_000;
+    let world = World::new().await?;
+    let a = world.token(&world.a, "owner").await;
+    plant(&world, &world.a, ROWS, 100).await?;
+    keep(&world, &a, 1, 1, false).await;
+    // Each event costs a millisecond to look at, which is the least that it sleeps: all of them more than a statement may take, a step of them less. The
+    // database knows its tables, as it does when they are large.
+    world
+        .sql(
+            &world.a,
+            "ANALYZE events; CREATE POLICY slow ON events AS RESTRICTIVE USING (pg_sleep(0.0001) IS NOT NULL)",
+        )
+        .await?;
+    let whole =
+        format!("SET statement_timeout = '4s'; SET app.tenant_id = '{}'; SELECT count(*) FROM events", world.a.id);
+    let mut worker = world.at_home(&world.a, "audit_worker").await?;
+    let error = sqlx::raw_sql(sqlx::AssertSqlSafe(whole)).execute(&mut worker).await.expect_err("it takes too long");
+    assert_eq!(error.as_database_error().and_then(|e| e.code()).as_deref(), Some("57014"), "{error}");
+    let options: PgConnectOptions = world.database.url("audit_worker").parse()?;
+    let pool = PgPoolOptions::new().connect_with(options.options([("statement_timeout", "4s")])).await?;
+    let working = Working::made(&world, |_| {}, |workshop| workshop.storage = Storage::new(pool)).await?;
+    let told = run(&world, &a).await?;
+    assert_eq!(outcome(&told), ("done", i64::from(ROWS), i64::from(ROWS)), "{told}");
+    assert_eq!((&told["archive_due"], &told["delete_due"]), (&json!(ROWS), &json!(ROWS)));
+    working.ended().await
+}
+
 #[tokio::test]
 async fn a_try_that_another_has_overtaken_changes_nothing_any_more() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -284,16 +314,21 @@ async fn a_try_that_another_has_overtaken_changes_nothing_any_more() -> anyhow::
     scope.run(move |store| Box::pin(store.announce_object(slow, object))).await?;
     let again = scope.run(move |store| Box::pin(store.take_retention_run(quick))).await?.expect("taken over");
     assert_eq!((again.left, again.archive_before), (vec![object], taken.archive_before));
-    let before = taken.delete_before;
+    let (before, none) = (taken.delete_before, Due::default());
     let overtaken = [
+        scope.run(move |store| Box::pin(store.note_due(slow, none))).await,
         scope.run(move |store| Box::pin(store.announce_object(slow, object))).await,
-        scope.run(move |store| Box::pin(async move { store.delete_archived(slow, before, 9).await.map(drop) })).await,
+        scope
+            .run(move |store| Box::pin(async move { store.delete_archived(slow, before, None, 9).await.map(drop) }))
+            .await,
         scope.run(move |store| Box::pin(async move { store.verify_archive(slow, object, &[]).await.map(drop) })).await,
         scope.run(move |store| Box::pin(store.discard_archive(slow, object))).await,
-        scope.run(move |store| Box::pin(async move { store.end_retention_run(slow, None).await.map(drop) })).await,
+        scope
+            .run(move |store| Box::pin(async move { store.end_retention_run(slow, none, None).await.map(drop) }))
+            .await,
     ];
     assert!(overtaken.iter().all(|one| matches!(one, Err(Problem::Conflict(_)))), "{overtaken:?}");
-    scope.run(move |store| Box::pin(store.end_retention_run(quick, None))).await?;
+    scope.run(move |store| Box::pin(store.end_retention_run(quick, none, None))).await?;
     assert!(scope.run(move |store| Box::pin(store.take_retention_run(slow))).await?.is_none(), "it has ended");
     Ok(())
 }
@@ -347,6 +382,7 @@ async fn killed_before(what: &str) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_killed_before_any_step_loses_nothing_and_another_ends_the_run() -> anyhow::Result<()> {
     let steps = [
+        "UPDATE OF delete_due ON retention_runs",
         "INSERT ON chain_links",
         "UPDATE OF object_id ON retention_runs",
         "INSERT ON archives",

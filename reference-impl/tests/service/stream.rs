@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::BodyDataStream;
 use axum::http::{Method, StatusCode};
 use futures_util::StreamExt;
+use partywall_reference::storage::moving;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::io::AsyncReadExt;
@@ -118,6 +119,44 @@ async fn a_stream_taken_up_again_anywhere_misses_nothing_and_repeats_nothing() -
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 450);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_taken_up_again_after_its_tenant_has_moved_misses_nothing_and_repeats_nothing() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let owner = world.token(&world.a, "owner").await;
+    let admin = world.database.url("postgres").parse()?;
+    moving::tenant(&admin, world.a.id, "shared").await?;
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        made.push(world.event(&world.a, "member", "d").await);
+    }
+    let again = "/v1/events/stream?for_s=0";
+    let whole = world.get(&owner, &format!("{FROM}&for_s=0")).await.expect(200).text;
+    // After one message, and after all; then in the middle of a reading of what is older than a stream looks back.
+    let (middle, mut end) = (messages(&whole)[1].0.clone(), last_id(&whole));
+    world.sql(&world.a, &planted(world.a.id, 250, "1 hour")).await?;
+    let part = world.get(&owner, &format!("{FROM}&for_s=0")).await.expect(200).text;
+    let (within, mut old) = (last_id(&part), events(&part));
+    let rest = resumed(&world, &owner, again, &within).await.expect(200).text;
+    old.extend(events(&rest));
+    assert_eq!((old.len(), &old[250..]), (253, &made[..]));
+    for to in ["schema", "database", "shared"] {
+        moving::tenant(&admin, world.a.id, to).await?;
+        let new = world.event(&world.a, "member", "d").await;
+        made.push(new);
+        let rest = resumed(&world, &owner, again, &end).await.expect(200).text;
+        assert_eq!(events(&rest), [new], "after the end, in {to}");
+        end = last_id(&rest);
+        // What the reading under way has seen, then what has come since.
+        for (id, left) in [(&middle, &made[1..3]), (&within, &old[200..])] {
+            let rest = resumed(&world, &owner, again, id).await.expect(200).text;
+            assert_eq!(events(&rest), left, "within a reading, in {to}");
+            let rest = resumed(&world, &owner, again, &last_id(&rest)).await.expect(200).text;
+            assert_eq!(events(&rest), made[3..], "after that reading, in {to}");
+        }
+    }
     Ok(())
 }
 

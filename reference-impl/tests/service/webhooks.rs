@@ -1,6 +1,7 @@
 //! Webhooks themselves: what can be one, who is shown its secret, what stops it, and where it goes with its tenant.
 
 use axum::http::Method;
+use futures_util::future::join_all;
 use partywall_reference::storage::moving;
 use serde_json::{Value, json};
 use sqlx::Executor;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 
 use crate::receiver::{Sink, deliveries, made, once, world};
 use crate::working::{Working, count, until};
-use crate::world::{World, event};
+use crate::world::{World, event, settings};
 
 fn changed(path: Uuid, change: Value) -> (Method, String, Option<Value>) {
     (Method::PATCH, format!("/v1/webhooks/{path}"), Some(change))
@@ -100,6 +101,34 @@ async fn a_secret_is_shown_when_it_is_made_and_never_again() -> anyhow::Result<(
     let message = sink.once(2).await?.remove(1);
     assert!(!message.signed_with(&first) && message.signed_with(&second));
     working.ended().await
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_webhooks_at_most_also_when_they_are_made_at_once() -> anyhow::Result<()> {
+    let most = 7;
+    let world = World::with(|settings| settings.webhooks = most).await?;
+    let owner = world.token(&world.a, "owner").await;
+    let good = || json!({"url": "https://example.org/"});
+    let most = usize::try_from(most)?;
+    let asked: Vec<_> = (0..most + 5).map(|_| world.post(&owner, "/v1/webhooks", good())).collect();
+    let answers = join_all(asked).await;
+    let made = answers.iter().filter(|answer| answer.status == 201).count();
+    assert_eq!(made, most);
+    for refused in answers.into_iter().filter(|answer| answer.status != 201) {
+        let told = refused.expect(409).json()["detail"].to_string();
+        assert!(told.contains(&format!("{most} webhooks at most")), "{told}");
+    }
+    let all = world.get(&owner, "/v1/webhooks?limit=200&count=true").await.expect(200);
+    assert_eq!((all.ids().len(), &all.json()["total"]), (most, &json!(most)));
+    let theirs = world.token(&world.b, "owner").await;
+    world.post(&theirs, "/v1/webhooks", good()).await.expect(201);
+    world.call(&owner, Method::DELETE, &format!("/v1/webhooks/{}", all.ids()[0]), None).await.expect(204);
+    world.post(&owner, "/v1/webhooks", good()).await.expect(201);
+    world.post(&owner, "/v1/webhooks", good()).await.expect(409);
+    let document = world.get("", "/openapi.json").await.expect(200).json();
+    let described = document["paths"]["/v1/webhooks"]["post"]["summary"].to_string();
+    assert!(described.contains(&format!("{} at most", settings(&world.database, 1).webhooks)), "{described}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use partywall_reference::config::Work;
 use partywall_reference::serve::workshop;
+use partywall_reference::worker::Workshop;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -26,6 +27,15 @@ impl Working {
 
     /// As [`Working::on`], with other settings.
     pub async fn with(world: &World, change: impl FnOnce(&mut Work)) -> anyhow::Result<Self> {
+        Self::made(world, change, |_| {}).await
+    }
+
+    /// As [`Working::with`], with other things to work with.
+    pub async fn made(
+        world: &World,
+        change: impl FnOnce(&mut Work),
+        equip: impl FnOnce(&mut Workshop),
+    ) -> anyhow::Result<Self> {
         let mut work = Work {
             worker_database_url: world.database.url("audit_worker"),
             objects: Some(url_of(&world.objects)),
@@ -35,7 +45,9 @@ impl Working {
         };
         change(&mut work);
         let (asked, heard) = watch::channel(false);
-        let task = tokio::spawn(workshop(&work).await?.work(heard));
+        let mut workshop = workshop(&work).await?;
+        equip(&mut workshop);
+        let task = tokio::spawn(workshop.work(heard));
         Ok(Self { asked, task })
     }
 
@@ -100,6 +112,23 @@ impl Halt {
         sqlx::raw_sql(AssertSqlSafe(halt)).execute(&mut lock).await?;
         sqlx::raw_sql("SELECT pg_advisory_lock(42)").execute(&mut lock).await?;
         Ok(Self { lock })
+    }
+
+    /// Stops whoever has put a job into the queue when it commits that.
+    pub async fn at_commit_of_jobs(world: &World) -> anyhow::Result<Self> {
+        let halt = "CREATE FUNCTION public.halt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END $$; \
+                    CREATE CONSTRAINT TRIGGER halt AFTER INSERT ON graphile_worker._private_jobs DEFERRABLE INITIALLY DEFERRED \
+                    FOR EACH ROW EXECUTE FUNCTION public.halt(); SELECT pg_advisory_lock(42)";
+        let mut lock = world.database.connect("postgres").await?;
+        sqlx::raw_sql(halt).execute(&mut lock).await?;
+        Ok(Self { lock })
+    }
+
+    /// Ends the connections of those who are halted, as a crash would.
+    pub async fn cut(&mut self) -> anyhow::Result<()> {
+        let cut =
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted";
+        Ok(self.lock.execute(cut).await.map(drop)?)
     }
 
     /// Waits until somebody has come so far.
