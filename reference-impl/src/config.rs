@@ -2,6 +2,9 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+/// Webhooks that one tenant may have, unless another number is set.
+pub const WEBHOOKS: u32 = 20;
+
 /// The reference audit-log service.
 #[derive(Parser)]
 #[command(name = "audit-api", version, about)]
@@ -88,7 +91,7 @@ pub struct Serve {
     #[arg(long, env = "AUDIT_STREAMS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub streams: u32,
     /// Webhooks that one tenant may have, enabled or not: each of its events may be told to as many.
-    #[arg(long, env = "AUDIT_WEBHOOKS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, env = "AUDIT_WEBHOOKS", default_value_t = WEBHOOKS, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub webhooks: u32,
     /// Let the page's cookies travel over plain http: only to try it on one machine.
     #[arg(long, env = "AUDIT_PLAIN_HTTP")]

@@ -240,7 +240,7 @@ pub fn settings(database: &Database, pool_size: u32) -> Serve {
         rate_tenant: 100_000,
         rate_principal: 100_000,
         streams: 3,
-        webhooks: 20,
+        webhooks: 1_000,
         plain_http: false,
         token_key: TOKEN_KEY.into(),
         webhook_private: false,
