@@ -14,6 +14,10 @@ pub enum OracleId {
     ShadowModel,
     /// A credential or application role that should have been refused and was not.
     Authentication,
+    /// A difference that tells that another tenant's data exists.
+    ExistenceSignal,
+    /// A change to what another tenant owns.
+    WriteContainment,
 }
 
 impl OracleId {
@@ -23,6 +27,8 @@ impl OracleId {
             Self::CanarySighting => "canary_sighting",
             Self::ShadowModel => "shadow_model",
             Self::Authentication => "authentication",
+            Self::ExistenceSignal => "existence_signal",
+            Self::WriteContainment => "write_containment",
         }
     }
 }
@@ -61,7 +67,7 @@ pub struct Finding {
 pub struct Witness {
     /// Number of the observation in the history.
     pub observation: u64,
-    /// What this observation shows: `probe` or `control`.
+    /// What this observation shows: `probe`, `control`, or what it stands beside the probe for.
     pub part: String,
     /// Who sent it.
     pub actor: String,

@@ -44,9 +44,10 @@ struct Family {
     requirement: Vec<Requirement>,
 }
 
-const FAMILIES: [&str; 5] = [
+const FAMILIES: [&str; 6] = [
     include_str!("../../scenarios/requirements/read.toml"),
     include_str!("../../scenarios/requirements/write.toml"),
+    include_str!("../../scenarios/requirements/existence.toml"),
     include_str!("../../scenarios/requirements/context.toml"),
     include_str!("../../scenarios/requirements/pool.toml"),
     include_str!("../../scenarios/requirements/role.toml"),

@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Campaign, Run};
+use crate::canary::Scanner;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::postgres::{Options, Postgres, Source};
-use crate::target::database::{drop_roles, role_names, role_urls};
+use crate::snapshot::Snapshot;
+use crate::target::database::{database_names, drop_roles, role_names, role_urls};
 use crate::target::file::Database;
+use crate::target::inspect::inspect;
 use crate::target::launch::{self, Service, Surroundings};
+use crate::tenant::Holdings;
 
 /// A target that can be planted, and launched at any pool size.
 pub(super) struct Stage {
@@ -23,6 +27,8 @@ pub(super) struct Stage {
     database: String,
     /// The roles that its setup made.
     made: BTreeSet<String>,
+    /// Databases that were there before and are none of the run's.
+    strangers: BTreeSet<String>,
 }
 
 impl Stage {
@@ -48,6 +54,7 @@ impl Stage {
             note: "the target's own".into(),
             database: format!("partywall-{}", run.id),
             made: BTreeSet::new(),
+            strangers: BTreeSet::new(),
         };
         let Some(database) = &target.database else { return Ok(stage) };
         if database.url.is_some() {
@@ -80,6 +87,7 @@ impl Stage {
                  Give --postgres a server without it, or drop the role"
             )));
         }
+        self.strangers = database_names(&postgres.admin_url()).await?;
         postgres.create_database(&self.database).await?;
         let admin = postgres.admin_url_for(&self.database);
         self.surroundings.admin_url = Some(admin.clone());
@@ -119,6 +127,18 @@ impl Stage {
             service.stop().await;
         }
         document
+    }
+
+    /// What the planted tables hold in all databases that the run made; none when the target's are not open.
+    pub(super) async fn snapshot(&self, holdings: &Holdings, scanner: &Scanner) -> Result<Option<Snapshot>> {
+        let (Some(postgres), Some(_)) = (&self.postgres, &self.surroundings.admin_url) else { return Ok(None) };
+        // On a server of somebody else's, what else came up meanwhile may be anyone's.
+        let names = match postgres.is_ours() {
+            true => database_names(&postgres.admin_url()).await?,
+            false => BTreeSet::from([self.database.clone()]),
+        };
+        let urls: Vec<String> = names.difference(&self.strangers).map(|name| postgres.admin_url_for(name)).collect();
+        inspect(&urls, holdings, scanner).await.map(Some)
     }
 
     /// Takes everything down.
