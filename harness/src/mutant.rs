@@ -37,7 +37,7 @@ macro_rules! mutants {
     };
 }
 
-const FILES: [(&str, &str); 20] = mutants![
+const FILES: [(&str, &str); 34] = mutants![
     "rls-disabled",
     "owner-no-force",
     "using-true",
@@ -58,6 +58,20 @@ const FILES: [(&str, &str); 20] = mutants![
     "annotation-by-id",
     "transaction-left-open",
     "sign-in-of-another",
+    "forbidden-for-foreign",
+    "tag-for-foreign",
+    "detail-for-foreign",
+    "unchanged-for-foreign",
+    "name-held-by-another",
+    "gone-for-foreign",
+    "unique-over-tenants",
+    "idempotency-over-tenants",
+    "cursor-known",
+    "account-known",
+    "numbers-over-tenants",
+    "update-touches-another",
+    "delete-takes-anothers",
+    "written-under-another",
 ];
 
 /// All mutants.

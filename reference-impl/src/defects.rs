@@ -44,10 +44,24 @@ pub enum Defect {
     ScopeCancelled,
     /// A transaction that has a tenant bound is not bound again, nor is the membership asked for.
     BoundOnce,
+    /// What another has is forbidden, where what nobody has is not found.
+    ForbiddenForForeign,
+    /// What another has is not found, and has a tag.
+    TagForForeign,
+    /// What another has is not found, in other words.
+    DetailForForeign,
+    /// What another has is unchanged, whatever tag is known.
+    UnchangedForForeign,
+    /// What is made is numbered for all tenants alike.
+    NumbersOverTenants,
+    /// A cursor of another tenant is refused in words of its own.
+    CursorKnown,
+    /// An address that nobody has is not found.
+    AccountKnown,
 }
 
 /// The words of `AUDIT_DEFECTS`.
-pub const WORDS: [(&str, Defect); 20] = [
+pub const WORDS: [(&str, Defect); 27] = [
     ("tenant-from-query", Defect::TenantFromQuery),
     ("session-set-not-local", Defect::SessionSetNotLocal),
     ("idor-by-id", Defect::IdorById),
@@ -68,6 +82,13 @@ pub const WORDS: [(&str, Defect); 20] = [
     ("annotation-by-id", Defect::AnnotationById),
     ("scope-cancelled", Defect::ScopeCancelled),
     ("bound-once", Defect::BoundOnce),
+    ("forbidden-for-foreign", Defect::ForbiddenForForeign),
+    ("tag-for-foreign", Defect::TagForForeign),
+    ("detail-for-foreign", Defect::DetailForForeign),
+    ("unchanged-for-foreign", Defect::UnchangedForForeign),
+    ("numbers-over-tenants", Defect::NumbersOverTenants),
+    ("cursor-known", Defect::CursorKnown),
+    ("account-known", Defect::AccountKnown),
 ];
 
 #[cfg(feature = "defects")]
