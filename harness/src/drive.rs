@@ -12,7 +12,8 @@ use tokio::sync::{Mutex, mpsc};
 use crate::canary::{Scanner, Sighting, layers};
 use crate::error::Result;
 use crate::history::{Answered, ListFacts, Observation, Outcome, Sent};
-use crate::plan::{Plan, Request, Sequence, Step};
+use crate::likeness::{self, Likeness};
+use crate::plan::{HEADER, Plan, Request, Sequence, Step, Vector};
 use crate::target::file::ListShape;
 use crate::target::http::{self, Raw, TIMEOUT};
 use crate::target::identity::{Identities, Secrets};
@@ -187,7 +188,8 @@ impl Run<'_> {
         let real = body.map(|body| filled(body, &self.captured, Some(&self.door.secrets.password)));
         let sent = Sent { url: url.clone(), body: shown };
         let credential = self.door.identities.header(&step.actor, step.request.proof);
-        let exchange = http::exchange(self.client, &self.door.base_url, &step.request, &url, real, credential.as_ref());
+        let request = self.filled(&step.request, real.as_ref());
+        let exchange = http::exchange(self.client, &self.door.base_url, &request, &url, real, credential.as_ref());
         let begun = Instant::now();
         let raw = match step.abandon_after {
             Some(percent) => tokio::select! {
@@ -200,10 +202,23 @@ impl Run<'_> {
         self.status = raw.as_ref().ok().map(|raw| raw.status);
         match raw {
             Ok(raw) => {
-                let (answer, next) = self.answered(step, shape, &sent, raw);
+                let (answer, next) = self.answered(step, shape, &sent, &request, raw);
                 (sent, Outcome::Answered(answer), next)
             }
             Err(outcome) => (sent, outcome, None),
+        }
+    }
+
+    /// `request` with captured values in their places; a header whose value nobody yielded is left out.
+    fn filled(&self, request: &Request, body: Option<&String>) -> Request {
+        let fill = |text: &String| filled(text, &self.captured, None);
+        let headers = request.headers.iter().map(|(name, value)| (name.clone(), fill(value)));
+        Request {
+            path: fill(&request.path),
+            query: request.query.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
+            headers: headers.filter(|(_, value)| placeholders(value).next().is_none()).collect(),
+            body: request.body.as_ref().zip(body).map(|((kind, _), body)| (kind.clone(), body.clone())),
+            ..request.clone()
         }
     }
 
@@ -212,6 +227,7 @@ impl Run<'_> {
         step: &Step,
         shape: Option<&ListShape>,
         sent: &Sent,
+        request: &Request,
         raw: Raw,
     ) -> (Answered, Option<String>) {
         let encoding = raw.headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, v)| v.as_str());
@@ -221,11 +237,14 @@ impl Run<'_> {
         let parsed: Option<Value> =
             if lists || !step.captures.is_empty() { serde_json::from_slice(&body).ok() } else { None };
         for (name, pointer) in &step.captures {
-            let value = parsed.as_ref().and_then(|v| v.pointer(pointer)).and_then(|v| match v {
-                Value::String(text) => Some(text.clone()),
-                Value::Number(number) => Some(number.to_string()),
-                _ => None,
-            });
+            let value = match pointer.strip_prefix(HEADER) {
+                Some(wanted) => raw.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()),
+                None => parsed.as_ref().and_then(|v| v.pointer(pointer)).and_then(|v| match v {
+                    Value::String(text) => Some(text.clone()),
+                    Value::Number(number) => Some(number.to_string()),
+                    _ => None,
+                }),
+            };
             if let Some(value) = value {
                 let place = pointer.to_lowercase();
                 let shown =
@@ -243,8 +262,9 @@ impl Run<'_> {
         let next = shape.and_then(|shape| at(&shape.next)).and_then(Value::as_str).map(String::from);
         let foreign = sightings.iter().any(|s| Some(s.owner) != step.actor.tenant);
         let success = (200..300).contains(&raw.status);
-        let telling = self.door.keeps_bodies
-            || foreign
+        let compared = step.vector == Vector::Twin || self.door.keeps_bodies;
+        let telling = foreign
+            || compared
             || (success && matches!(step.expect.answer, crate::plan::Answer::Denied | crate::plan::Answer::Refused));
         let excerpt = telling.then(|| excerpt(&body));
         let headers = raw.headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())).cloned().collect();
@@ -255,6 +275,7 @@ impl Run<'_> {
             sightings,
             echoes,
             list,
+            likeness: compared.then(|| Likeness::of(&raw.headers, &body, &likeness::sent(request))),
             body: excerpt,
         };
         (answer, next)

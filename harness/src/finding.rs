@@ -16,6 +16,10 @@ pub enum OracleId {
     Authentication,
     /// An answer that depends on what other tenants have or do.
     Noninterference,
+    /// A difference that tells that another tenant's data exists.
+    ExistenceSignal,
+    /// A change to what another tenant owns.
+    WriteContainment,
 }
 
 impl OracleId {
@@ -26,6 +30,8 @@ impl OracleId {
             Self::ShadowModel => "shadow_model",
             Self::Authentication => "authentication",
             Self::Noninterference => "noninterference",
+            Self::ExistenceSignal => "existence_signal",
+            Self::WriteContainment => "write_containment",
         }
     }
 }
@@ -64,7 +70,7 @@ pub struct Finding {
 pub struct Witness {
     /// Number of the observation in the history.
     pub observation: u64,
-    /// What this observation shows: `probe` or `control`.
+    /// What this observation shows: `probe`, `control`, or what it stands beside the probe for.
     pub part: String,
     /// Who sent it.
     pub actor: String,

@@ -1,5 +1,5 @@
-//! The ordered evidence of a run, and the judge's only input: NDJSON, one observation a line, written before it is
-//! judged. A zstd frame is ended regularly, so that a killed run leaves what it knew.
+//! The ordered evidence of a run, and the judge's only input: NDJSON, one observation or snapshot a line, written
+//! before it is judged. A zstd frame is ended regularly, so that a killed run leaves what it knew.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::canary::Sighting;
 use crate::error::{Error, Result};
+use crate::likeness::Likeness;
 use crate::plan::Step;
+use crate::snapshot::Snapshot;
 use crate::world::World;
 
 /// Version of the history's shape.
@@ -27,6 +29,19 @@ pub struct Header {
     pub run_id: String,
     /// SHA-256 of `plan.json`, hex.
     pub plan_sha256: String,
+}
+
+/// One line after the first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Entry {
+    /// What the database held, while nothing was driven.
+    Snapshot {
+        /// What it held.
+        snapshot: Snapshot,
+    },
+    /// What came of a step.
+    Observation(Box<Observation>),
 }
 
 /// The recorded outcome of one step.
@@ -106,6 +121,9 @@ pub struct Answered {
     /// The list's facts, when the step lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<ListFacts>,
+    /// What it must share with others to be alike, when the step is compared with others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub likeness: Option<Likeness>,
     /// The body, when a finding may need it as witness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -152,12 +170,12 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Appends one observation.
+    /// Appends one entry.
     ///
     /// # Errors
     /// The disk is full or gone.
-    pub fn append(&mut self, observation: &Observation) -> Result<()> {
-        self.line(observation)?;
+    pub fn append(&mut self, entry: &Entry) -> Result<()> {
+        self.line(entry)?;
         if self.lines.is_multiple_of(LINES_PER_FRAME) {
             self.end_frame()?;
         }
@@ -200,7 +218,7 @@ impl Writer {
 ///
 /// # Errors
 /// Unreadable, of another version, or a broken line; a cut-off last line ends the history quietly.
-pub fn read(path: &Path) -> Result<(Header, impl Iterator<Item = Result<Observation>> + use<>)> {
+pub fn read(path: &Path) -> Result<(Header, impl Iterator<Item = Result<Entry>> + use<>)> {
     let file = File::open(path).map_err(|e| Error::read(path, e))?;
     let decoder = zstd::Decoder::new(file).map_err(|e| Error::read(path, e))?;
     let mut lines = BufReader::new(decoder).lines();
@@ -210,8 +228,8 @@ pub fn read(path: &Path) -> Result<(Header, impl Iterator<Item = Result<Observat
     if header.schema_version != SCHEMA_VERSION {
         return Err(wrong(format!("its version is {}, this build reads {SCHEMA_VERSION}", header.schema_version)));
     }
-    let observations = lines
+    let entries = lines
         .map_while(std::result::Result::ok)
         .map(|line| serde_json::from_str(&line).map_err(|e| Error::Usage(format!("broken line in the history: {e}"))));
-    Ok((header, observations))
+    Ok((header, entries))
 }

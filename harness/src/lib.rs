@@ -20,7 +20,9 @@ pub mod target;
 
 pub mod drive;
 pub mod history;
+pub mod likeness;
 pub mod plant;
+pub mod snapshot;
 
 pub mod campaign;
 pub mod finding;

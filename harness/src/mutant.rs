@@ -60,6 +60,20 @@ const FILES: &[(&str, &str)] = mutants![
     "sign-in-of-another",
     "lists-kept",
     "days-unscoped",
+    "forbidden-for-foreign",
+    "tag-for-foreign",
+    "detail-for-foreign",
+    "unchanged-for-foreign",
+    "name-held-by-another",
+    "gone-for-foreign",
+    "unique-over-tenants",
+    "idempotency-over-tenants",
+    "cursor-known",
+    "account-known",
+    "numbers-over-tenants",
+    "update-touches-another",
+    "delete-takes-anothers",
+    "written-under-another",
 ];
 
 /// All mutants.

@@ -47,6 +47,7 @@ struct Family {
 const FAMILIES: &[&str] = &[
     include_str!("../../scenarios/requirements/read.toml"),
     include_str!("../../scenarios/requirements/write.toml"),
+    include_str!("../../scenarios/requirements/existence.toml"),
     include_str!("../../scenarios/requirements/context.toml"),
     include_str!("../../scenarios/requirements/pool.toml"),
     include_str!("../../scenarios/requirements/role.toml"),

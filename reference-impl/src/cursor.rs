@@ -69,8 +69,20 @@ impl Sealer {
     /// # Errors
     /// The same for a cursor that is altered, of another tenant, operation or set of filters.
     pub fn open<P: DeserializeOwned>(&self, tenant: Uuid, purpose: &str, cursor: &str) -> Result<(Uuid, P), Problem> {
-        self.opened(tenant, purpose, cursor)
-            .ok_or_else(|| Problem::BadRequest("this cursor does not belong to this list".into()))
+        self.opened(tenant, purpose, cursor).ok_or_else(|| {
+            let known = on(Defect::CursorKnown) && self.made(purpose, cursor).is_some();
+            let whose =
+                if known { "this cursor is another tenant's" } else { "this cursor does not belong to this list" };
+            Problem::BadRequest(whose.into())
+        })
+    }
+
+    /// The payload of a cursor that this sealer made for `purpose`, for whichever tenant.
+    fn made(&self, purpose: &str, cursor: &str) -> Option<Vec<u8>> {
+        let (payload, tag) = cursor.split_once('.')?;
+        let payload = BASE64.decode(payload).ok()?;
+        self.mac(&payload, purpose).verify_slice(&BASE64.decode(tag).ok()?).ok()?;
+        Some(payload)
     }
 
     fn opened<P: DeserializeOwned>(&self, tenant: Uuid, purpose: &str, cursor: &str) -> Option<(Uuid, P)> {
@@ -78,10 +90,7 @@ impl Sealer {
             let sealed: Sealed<P> = serde_json::from_slice(&BASE64.decode(cursor).ok()?).ok()?;
             return Some((sealed.tenant, sealed.position));
         }
-        let (payload, tag) = cursor.split_once('.')?;
-        let payload = BASE64.decode(payload).ok()?;
-        self.mac(&payload, purpose).verify_slice(&BASE64.decode(tag).ok()?).ok()?;
-        let sealed: Sealed<P> = serde_json::from_slice(&payload).ok()?;
+        let sealed: Sealed<P> = serde_json::from_slice(&self.made(purpose, cursor)?).ok()?;
         (sealed.tenant == tenant).then_some((tenant, sealed.position))
     }
 }

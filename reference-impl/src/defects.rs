@@ -50,6 +50,20 @@ pub enum Defect {
     ListsKept,
     /// Events are counted by day over all tenants.
     DaysUnscoped,
+    /// What another has is forbidden, where what nobody has is not found.
+    ForbiddenForForeign,
+    /// What another has is not found, and has a tag.
+    TagForForeign,
+    /// What another has is not found, in other words.
+    DetailForForeign,
+    /// What another has is unchanged, whatever tag is known.
+    UnchangedForForeign,
+    /// What is made is numbered for all tenants alike.
+    NumbersOverTenants,
+    /// A cursor of another tenant is refused in words of its own.
+    CursorKnown,
+    /// An address that nobody has is not found.
+    AccountKnown,
 }
 
 /// The words of `AUDIT_DEFECTS`.
@@ -77,6 +91,13 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("bound-once", Defect::BoundOnce),
     ("lists-kept", Defect::ListsKept),
     ("days-unscoped", Defect::DaysUnscoped),
+    ("forbidden-for-foreign", Defect::ForbiddenForForeign),
+    ("tag-for-foreign", Defect::TagForForeign),
+    ("detail-for-foreign", Defect::DetailForForeign),
+    ("unchanged-for-foreign", Defect::UnchangedForForeign),
+    ("numbers-over-tenants", Defect::NumbersOverTenants),
+    ("cursor-known", Defect::CursorKnown),
+    ("account-known", Defect::AccountKnown),
 ];
 
 #[cfg(feature = "defects")]

@@ -14,9 +14,9 @@ async fn the_reference_upholds_every_requirement_and_its_history_judges_the_same
 
     let plan: Plan = serde_json::from_str(&std::fs::read_to_string(ended.dir.join("plan.json"))?)?;
     let mut judge = Judge::new(plan.into(), requirement::select(&[])?);
-    let (_, observations) = history::read(&ended.dir.join("history.ndjson.zst"))?;
-    for observation in observations {
-        judge.observe(&observation?);
+    let (_, entries) = history::read(&ended.dir.join("history.ndjson.zst"))?;
+    for entry in entries {
+        judge.enter(&entry?);
     }
     let again = serde_json::to_string(&judge.conclude(None))?;
     assert_eq!(again, serde_json::to_string(&ended.report.judgement)?);

@@ -1,8 +1,12 @@
 //! Each mutant of the reference is killed.
 
 use partywall::exit_code::ExitCode;
-use partywall::mutant;
+use partywall::finding::OracleId;
+use partywall::{mutant, requirement};
 use partywall_tests::{campaign, run};
+
+/// Oracles whose requirements are each broken by mutants of their own.
+const OWN: [OracleId; 3] = [OracleId::ExistenceSignal, OracleId::WriteContainment, OracleId::Noninterference];
 
 async fn check(id: &str) -> anyhow::Result<()> {
     let mutant = mutant::select(&[id.to_string()])?.remove(0);
@@ -10,6 +14,14 @@ async fn check(id: &str) -> anyhow::Result<()> {
     campaign.bounds.cases_max = 6_000;
     campaign.first_finding_only = true;
     campaign.variant = mutant.variant();
+    // What breaks one of these breaks it alone, and by that name it must be known.
+    let broken = requirement::catalogue()?.into_iter().filter(|r| r.mutants.iter().any(|m| m == id));
+    let own = broken.filter(|r| r.oracles.iter().any(|o| OWN.contains(o)));
+    campaign.only = own.map(|r| r.id).collect();
+    if !campaign.only.is_empty() {
+        campaign.bounds.pool_sizes = vec![2];
+        campaign.bounds.cases_max = 0;
+    }
     let ended = run(&campaign).await?;
     assert_eq!(ended.exit, ExitCode::Violated, "{id} survived: {}", mutant.sentence);
     let finding = &ended.report.judgement.findings[0];
@@ -59,6 +71,20 @@ killed! {
     a_sign_in_as_another_is_seen: "sign-in-of-another";
     a_list_kept_for_all_is_seen: "lists-kept";
     a_count_by_day_over_all_tenants_is_seen: "days-unscoped";
+    a_status_that_tells_is_seen: "forbidden-for-foreign";
+    a_header_that_tells_is_seen: "tag-for-foreign";
+    words_that_tell_are_seen: "detail-for-foreign";
+    a_condition_that_tells_is_seen: "unchanged-for-foreign";
+    a_name_that_is_known_is_seen: "name-held-by-another";
+    a_refused_change_that_tells_is_seen: "gone-for-foreign";
+    a_value_that_is_taken_is_seen: "unique-over-tenants";
+    a_key_that_is_taken_is_seen: "idempotency-over-tenants";
+    a_cursor_that_is_known_is_seen: "cursor-known";
+    an_account_that_is_known_is_seen: "account-known";
+    numbers_that_count_for_all_are_seen: "numbers-over-tenants";
+    a_change_that_touches_another_is_seen: "update-touches-another";
+    a_deletion_that_takes_anothers_is_seen: "delete-takes-anothers";
+    what_is_written_under_another_is_seen: "written-under-another";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

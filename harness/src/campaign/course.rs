@@ -13,7 +13,7 @@ use crate::cell::{Lanes, PoolState};
 use crate::drive::{self, Door, Sequences};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::history::{self, Observation, Outcome};
+use crate::history::{self, Entry, Observation, Outcome};
 use crate::oracle::Judge;
 use crate::plan::{NONINTERFERENCE, Plan, Planner};
 use crate::postgres::Source;
@@ -68,6 +68,7 @@ impl<'a> Course<'a> {
     }
 
     async fn pool_sizes(&mut self) -> Result<()> {
+        self.inspect().await?;
         let mut states: Vec<PoolState> = self.plan.pool_states().collect();
         while !states.is_empty() && !self.over() {
             let size = states[0].pool_size;
@@ -78,6 +79,10 @@ impl<'a> Course<'a> {
             let mut driven = Ok(());
             for state in same {
                 driven = self.pool_state(state, &base_url).await;
+                // What a run was cut short in may still be writing.
+                if driven.is_ok() && !self.over() {
+                    driven = self.inspect().await;
+                }
                 if driven.is_err() {
                     break;
                 }
@@ -175,14 +180,28 @@ impl<'a> Course<'a> {
     fn observe(&mut self, mut observation: Observation) -> Result<()> {
         observation.number = self.number;
         self.number += 1;
-        self.writer.append(&observation)?;
-        for sentence in self.judge.observe(&observation) {
-            (self.run.events)(Event::Found(sentence));
-        }
+        self.enter(&Entry::Observation(Box::new(observation)))?;
         let done = self.judge.counts().attempted;
         if done.is_multiple_of(PROGRESS_EVERY) {
             let (planned, findings) = (self.planned.max(done), self.judge.findings() as u64);
             (self.run.events)(Event::Progress { done, planned, findings });
+        }
+        Ok(())
+    }
+
+    /// Looks into the database, where it is open: nothing may be driven meanwhile.
+    async fn inspect(&mut self) -> Result<()> {
+        let scanner = Scanner::new(self.plan.seed.canary_key(), self.plan.window());
+        match self.stage.snapshot(&self.plan.holdings(), &scanner).await? {
+            Some(snapshot) => self.enter(&Entry::Snapshot { snapshot }),
+            None => Ok(()),
+        }
+    }
+
+    fn enter(&mut self, entry: &Entry) -> Result<()> {
+        self.writer.append(entry)?;
+        for sentence in self.judge.enter(entry) {
+            (self.run.events)(Event::Found(sentence));
         }
         Ok(())
     }

@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Campaign, Run};
+use crate::canary::Scanner;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::postgres::{Options, Postgres, Source};
-use crate::target::database::{databases_named, drop_roles, role_names, role_urls};
+use crate::snapshot::Snapshot;
+use crate::target::database::{database_names, databases_named, drop_roles, role_names, role_urls};
 use crate::target::file::Database;
+use crate::target::inspect::inspect;
 use crate::target::launch::{self, Service, Surroundings};
+use crate::tenant::Holdings;
 
 /// A target that can be planted, and launched at any pool size.
 pub(super) struct Stage {
@@ -25,6 +29,8 @@ pub(super) struct Stage {
     made: BTreeSet<String>,
     /// How the databases are named that the target makes there.
     makes: Vec<String>,
+    /// Databases that were there before and are none of the run's.
+    strangers: BTreeSet<String>,
 }
 
 impl Stage {
@@ -51,6 +57,7 @@ impl Stage {
             database: format!("partywall-{}", run.id),
             made: BTreeSet::new(),
             makes: Vec::new(),
+            strangers: BTreeSet::new(),
         };
         let Some(database) = &target.database else { return Ok(stage) };
         if database.url.is_some() {
@@ -74,6 +81,7 @@ impl Stage {
         self.makes.clone_from(&database.makes);
         // Until it is known what a setup has made: should it be cut, these at least were not there before.
         self.made = database.roles.iter().cloned().collect();
+        self.strangers = database_names(&postgres.admin_url()).await?;
         postgres.create_database(&self.database).await?;
         let admin = postgres.admin_url_for(&self.database);
         self.surroundings.admin_url = Some(admin.clone());
@@ -136,6 +144,18 @@ impl Stage {
             service.stop().await;
         }
         document
+    }
+
+    /// What the planted tables hold in all databases that the run made; none when the target's are not open.
+    pub(super) async fn snapshot(&self, holdings: &Holdings, scanner: &Scanner) -> Result<Option<Snapshot>> {
+        let (Some(postgres), Some(_)) = (&self.postgres, &self.surroundings.admin_url) else { return Ok(None) };
+        // On a server of somebody else's, what else came up meanwhile may be anyone's.
+        let names = match postgres.is_ours() {
+            true => database_names(&postgres.admin_url()).await?,
+            false => BTreeSet::from([self.database.clone()]),
+        };
+        let urls: Vec<String> = names.difference(&self.strangers).map(|name| postgres.admin_url_for(name)).collect();
+        inspect(&urls, holdings, scanner).await.map(Some)
     }
 
     /// Takes everything down.

@@ -29,9 +29,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         serde_json::from_str(&text).map_err(|e| Error::Usage(format!("{} is not a plan: {e}", path.display())))?;
     let requirements = requirement::select(&plan.requirements)?;
     let mut judge = Judge::new(Arc::new(plan), requirements);
-    let (_, observations) = history::read(&args.history)?;
-    for observation in observations {
-        judge.observe(&observation?);
+    let (_, entries) = history::read(&args.history)?;
+    for entry in entries {
+        judge.enter(&entry?);
     }
     let judgement = judge.conclude(None);
     let overall = judgement.overall();

@@ -37,6 +37,7 @@ impl Oracle for Authentication {
                 .into(),
             owner: step.subject,
             shows: vec![format!("status {} where 401 or 403 was due", answer.status)],
+            beside: Vec::new(),
         }]
     }
 }

@@ -33,6 +33,7 @@ impl Oracle for CanarySighting {
             ),
             owner: Some(first.owner),
             shows: foreign.iter().take(SHOWN_MAX).map(|s| ground.describe(s)).collect(),
+            beside: Vec::new(),
         }]
     }
 }

@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Authentication, CanarySighting, Ground, Noninterference, Oracle, ShadowModel, Suspicion, witness};
+use super::{
+    Authentication, CanarySighting, ExistenceSignal, Ground, Noninterference, Oracle, ShadowModel, Suspicion,
+    WriteContainment, witness, write_containment,
+};
 use crate::cell::{Cell, PoolState, Relation};
 use crate::finding::{Finding, OracleId, Witness};
-use crate::history::{Observation, Outcome};
+use crate::history::{Entry, Observation, Outcome};
 use crate::plan::{Answer, Plan, Vector};
 use crate::requirement::Requirement;
+use crate::snapshot::Snapshot;
 use crate::verdict::{CellState, CellVerdict, Counts, Judgement, RequirementVerdict, Verdict};
 
 /// A finding's cause: what makes two violations the same one.
@@ -28,6 +32,8 @@ pub struct Judge {
     counts: Counts,
     /// Requirements that this run has no way to judge, and why.
     set_aside: BTreeMap<String, Verdict>,
+    /// Whether a snapshot came before: the first one is what later ones are compared with.
+    inspected: bool,
 }
 
 #[derive(Default)]
@@ -63,7 +69,10 @@ impl Judge {
                 Box::new(ShadowModel::default()),
                 Box::new(Authentication),
                 Box::new(Noninterference::default()),
+                Box::new(ExistenceSignal::default()),
+                Box::new(WriteContainment::default()),
             ],
+            inspected: false,
             cells: plan.cells().into_iter().map(|cell| (cell, CellAccount::default())).collect(),
             ground: Ground::new(plan),
             tallies: BTreeMap::new(),
@@ -79,6 +88,33 @@ impl Judge {
     /// Concludes on `requirement` that this run has no way to judge it.
     pub fn set_aside(&mut self, requirement: &str, verdict: Verdict) {
         self.set_aside.insert(requirement.into(), verdict);
+    }
+
+    /// Judges the next entry of a history; the sentences of findings that are new.
+    pub fn enter(&mut self, entry: &Entry) -> Vec<String> {
+        match entry {
+            Entry::Observation(observation) => self.observe(observation),
+            Entry::Snapshot { snapshot } => self.inspect(snapshot),
+        }
+    }
+
+    /// Judges what the database held after the observations so far; the sentences of findings that are new.
+    fn inspect(&mut self, snapshot: &Snapshot) -> Vec<String> {
+        let mut new = Vec::new();
+        for index in 0..self.oracles.len() {
+            let suspicions = self.oracles[index].inspect(&self.ground, snapshot);
+            let oracle = self.oracles[index].id();
+            for (suspicion, write) in suspicions {
+                new.extend(self.found(oracle, suspicion, &write));
+            }
+        }
+        // What was planted and is there is the control for its not being there.
+        for (requirement, rows) in write_containment::spoken_for(snapshot) {
+            let tally = self.tallies.entry(requirement.into()).or_default();
+            *(if self.inspected { &mut tally.judged } else { &mut tally.controls }) += rows;
+        }
+        self.inspected = true;
+        new
     }
 
     /// Judges the next observation; the sentences of findings that are new.
@@ -175,6 +211,7 @@ impl Judge {
             return None;
         }
         let mut proof = vec![witness::of(observation, "probe", suspicion.shows)];
+        proof.extend(suspicion.beside);
         proof.extend(self.control_witnesses.get(&step.cell.operation).cloned());
         self.findings.push(Finding {
             id: format!("f{}", self.findings.len() + 1),
@@ -249,12 +286,15 @@ impl Judge {
             }
             _ => None,
         });
+        let remark = self.oracles.iter().find_map(|oracle| oracle.remark(&requirement.id));
         let verdict = if self.findings.iter().any(|f| f.requirement == requirement.id) {
             Verdict::Violated
         } else if let Some(why) = cut_short {
             Verdict::Inconclusive(format!("the plan was not driven to its end: {why}"))
         } else if let Some(verdict) = self.set_aside.get(&requirement.id) {
             verdict.clone()
+        } else if let Some(why) = remark {
+            Verdict::NotApplicable(why)
         } else if tally.cells.is_empty() && tally.judged == 0 {
             Verdict::NotApplicable("the target has no operation that it speaks of".into())
         } else if tally.judged == 0 {
@@ -282,6 +322,11 @@ fn spoken_for(observation: &Observation) -> impl Iterator<Item = &str> {
     let total = observation.answered().and_then(|a| a.list.as_ref()).is_some_and(|list| list.total.is_some());
     let narrowed = lists.is_some_and(|list| list.narrowed_to.is_some());
     let mut all = vec![step.requirement.as_str()];
+    match step.requirement.as_str() {
+        "existence/status" => all.extend(["existence/headers", "existence/body"]),
+        "write/tampering" => all.push("write/overreach"),
+        _ => {}
+    }
     all.extend((lists.is_some() && total).then_some("read/total"));
     all.extend(narrowed.then_some("role/own-rows"));
     all.into_iter()

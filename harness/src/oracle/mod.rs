@@ -3,24 +3,31 @@
 
 mod authentication;
 mod canary_sighting;
+mod counters;
+mod existence_signal;
 mod judge;
+mod latency;
 mod noninterference;
 mod shadow_model;
 mod witness;
+mod write_containment;
 
 pub use authentication::Authentication;
 pub use canary_sighting::CanarySighting;
+pub use existence_signal::ExistenceSignal;
 pub use judge::Judge;
 pub use noninterference::Noninterference;
 pub use shadow_model::ShadowModel;
+pub use write_containment::WriteContainment;
 
 use std::sync::Arc;
 
 use crate::canary::{Form, Owner, Sighting};
-use crate::finding::OracleId;
+use crate::finding::{OracleId, Witness};
 use crate::history::Observation;
 use crate::plan::Plan;
 use crate::principal::Principal;
+use crate::snapshot::Snapshot;
 use crate::tenant::{Holdings, WRITTEN};
 
 /// What every oracle may know besides the history: the plan and the account of what was planted.
@@ -42,6 +49,8 @@ pub struct Suspicion {
     pub owner: Option<Owner>,
     /// What in the answer proves it.
     pub shows: Vec<String>,
+    /// Other observations that the proof needs.
+    pub beside: Vec<Witness>,
 }
 
 /// A pure judge for named requirements.
@@ -50,6 +59,14 @@ pub trait Oracle {
     fn id(&self) -> OracleId;
     /// Judges the next observation.
     fn observe(&mut self, ground: &Ground, observation: &Observation) -> Vec<Suspicion>;
+    /// Judges what the database held after the observations so far; with each suspicion the write that most likely did it.
+    fn inspect(&mut self, _: &Ground, _: &Snapshot) -> Vec<(Suspicion, Observation)> {
+        Vec::new()
+    }
+    /// Why a requirement says nothing about this target, where this oracle knows better than the steps do.
+    fn remark(&self, _: &str) -> Option<String> {
+        None
+    }
 }
 
 impl Ground {

@@ -62,6 +62,7 @@ impl Oracle for Noninterference {
             ),
             owner: None,
             shows: shows.collect(),
+            beside: Vec::new(),
         }]
     }
 }

@@ -69,6 +69,7 @@ fn taken_for_own(observation: &Observation, answer: &Answered) -> Option<Suspici
         ),
         owner: step.subject,
         shows: vec![format!("status {} where 404 was due", answer.status)],
+        beside: Vec::new(),
     })
 }
 
@@ -93,6 +94,7 @@ fn not_shown(ground: &Ground, observation: &Observation, answer: &Answered) -> V
                 ),
                 owner: step.actor.tenant,
                 shows: vec![format!("no canary of row {row} of {table} in the answer")],
+                beside: Vec::new(),
             });
         }
     }
@@ -126,6 +128,7 @@ fn outside_narrowing(ground: &Ground, observation: &Observation, answer: &Answer
         ),
         owner: step.actor.tenant,
         shows: std::iter::once(first).chain(outside.take(4)).map(|s| ground.describe(s)).collect(),
+        beside: Vec::new(),
     })
 }
 
@@ -172,6 +175,7 @@ impl ShadowModel {
             ),
             owner: Some(owner),
             shows: vec![format!("{} rows seen; row {first} is the first one missing", seen.len())],
+            beside: Vec::new(),
         })
     }
 
@@ -205,6 +209,7 @@ impl ShadowModel {
             shows: vec![format!(
                 "total {total}; {planted} planted and at most {added} written leave {least} to {most}"
             )],
+            beside: Vec::new(),
         })
     }
 }

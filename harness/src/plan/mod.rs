@@ -2,6 +2,8 @@
 //! in memory does not depend on how many there are.
 
 pub mod body;
+mod collision;
+mod existence;
 mod generated;
 mod hand_over;
 mod ranges;
@@ -30,7 +32,7 @@ use crate::world::World;
 
 pub use self::transcript::NONINTERFERENCE;
 pub use request::principal_value;
-pub use step::{Answer, Expect, Listing, Proof, Request, Sequence, Step, Vector};
+pub use step::{Answer, Expect, HEADER, Listing, Proof, Request, Sequence, Step, Vector};
 
 /// Version of `plan.json`'s shape.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -176,7 +178,8 @@ impl Planner {
         Self { holdings: plan.holdings(), tenant_words: request::tenant_words(&plan.operations), plan }
     }
 
-    /// The sequences of one pool state: first the sweep over all cells, then hand-overs, then time ranges, then generated cases.
+    /// The sequences of one pool state: first the sweep over all cells, then hand-overs, time ranges and
+    /// twins, then generated cases.
     ///
     /// # Errors
     /// The iterator yields an error where the target file and the document do not fit together.
@@ -186,7 +189,9 @@ impl Planner {
         let handed = swept + self.hand_overs();
         let states = self.plan.pool_states().count() as u64;
         let ranged = handed + self.ranges();
-        let end = ranged + self.plan.bounds.cases_max / states.max(1);
+        let twins = self.twins();
+        let compared = ranged + twins.len() as u64;
+        let end = compared + self.plan.bounds.cases_max / states.max(1);
         (0..end).filter_map(move |number| {
             let steps = if number < swept {
                 let (pair, index) = (number / templates.len() as u64, number as usize % templates.len());
@@ -195,8 +200,10 @@ impl Planner {
                 self.hand_over(pool_state, number - swept)
             } else if number < ranged {
                 self.range(pool_state, number - handed)
+            } else if number < compared {
+                self.compared(pool_state, &twins[(number - ranged) as usize], number - ranged)
             } else {
-                self.generated(pool_state, number - ranged)
+                self.generated(pool_state, number - compared)
             };
             match steps {
                 Ok(steps) if steps.is_empty() => None,
@@ -210,6 +217,6 @@ impl Planner {
     pub fn size(&self) -> u64 {
         let states = self.plan.pool_states().count() as u64;
         let swept = sweep::templates(self).len() as u64 * u64::from(self.plan.bounds.pairs);
-        (swept + self.hand_overs() + self.ranges()) * states + self.plan.bounds.cases_max
+        (swept + self.hand_overs() + self.ranges() + self.twins().len() as u64) * states + self.plan.bounds.cases_max
     }
 }

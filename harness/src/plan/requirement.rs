@@ -25,6 +25,7 @@ pub(super) fn requirement(
         Vector::Cursor => return "read/cursor",
         Vector::HandOver => return "pool/hand-over",
         Vector::Generated => return "read/filter",
+        Vector::Twin => return "existence/status",
         Vector::Plain | Vector::Object | Vector::Filter => {}
     }
     let objects = operation.parameters_in(Place::Path).any(|p| access.params.contains_key(&p.name));

@@ -8,6 +8,9 @@ use crate::canary::Owner;
 use crate::cell::Cell;
 use crate::principal::Principal;
 
+/// What a capture begins with that takes a header's value; the name follows in lower case.
+pub const HEADER: &str = "header:";
+
 /// A step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Step {
@@ -25,7 +28,7 @@ pub struct Step {
     pub request: Request,
     /// What must come of it.
     pub expect: Expect,
-    /// What later steps of the sequence take from the answer: name to JSON pointer.
+    /// What later steps of the sequence take from the answer: name to JSON pointer, or to [`HEADER`] and a header's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub captures: BTreeMap<String, String>,
     /// Follow the list to its end, page by page.
@@ -61,6 +64,8 @@ pub enum Vector {
     HandOver,
     /// Generated parameters.
     Generated,
+    /// The same request on what is another's and on what is nobody's, to be answered alike.
+    Twin,
 }
 
 /// How the actor's credential is sent.

@@ -121,6 +121,7 @@ fn variants(operation: &Operation, access: &Access, role: &str, relation: Relati
 const TENANT_ID_WORD: u64 = u64::MAX;
 
 /// Who takes part in one sequence.
+#[derive(Clone, Copy)]
 pub(super) struct Cast<'a> {
     pub operation: &'a Operation,
     pub access: &'a Access,
@@ -175,18 +176,7 @@ impl Planner {
                 steps.push(step);
             }
             Variant::Child => {
-                let owner = self.owner_of(cast, template.relation);
-                let child = cast.operation.parameters_in(Place::Path).last();
-                let given = match child.and_then(|p| Some((p, cast.access.params.get(&p.name)?))) {
-                    Some((child, reference)) => {
-                        BTreeMap::from([(child.name.clone(), self.planted(owner, self.row(cast, role), reference)?)])
-                    }
-                    None => BTreeMap::new(),
-                };
-                let mut step = self.step(cast, role, Relation::Own, Vector::Object, given)?;
-                step.cell.relation = template.relation;
-                step.subject = (template.relation == Relation::Foreign).then_some(cast.other);
-                step.requirement = self.requirement(cast, role, template.relation, Vector::Object);
+                let mut step = self.child(cast, role, template.relation, Vector::Object)?;
                 step.expect = Expect { answer: Answer::Denied, ..Expect::default() };
                 steps.push(step);
             }
@@ -195,6 +185,29 @@ impl Planner {
             Variant::Forged(forge, word) => self.forge(cast, role, template.relation, *forge, *word, &mut steps)?,
         }
         Ok(steps)
+    }
+
+    /// Only the last object of the path is named by `relation`; those above it are the actor's own.
+    pub(super) fn child(
+        &self,
+        cast: &Cast<'_>,
+        role: &str,
+        relation: Relation,
+        vector: Vector,
+    ) -> Result<Step, String> {
+        let owner = self.owner_of(cast, relation);
+        let child = cast.operation.parameters_in(Place::Path).last();
+        let given = match child.and_then(|p| Some((p, cast.access.params.get(&p.name)?))) {
+            Some((child, reference)) => {
+                BTreeMap::from([(child.name.clone(), self.planted(owner, self.row(cast, role), reference)?)])
+            }
+            None => BTreeMap::new(),
+        };
+        let mut step = self.step(cast, role, Relation::Own, vector, given)?;
+        step.cell.relation = relation;
+        step.subject = (relation == Relation::Foreign).then_some(cast.other);
+        step.requirement = self.requirement(cast, role, relation, vector);
+        Ok(step)
     }
 
     /// The own tenant's request as it is meant: the control. What changes or deletes gets an object made for it; what
@@ -263,7 +276,7 @@ impl Planner {
     }
 
     /// The operation that reads one row of the same table, and its parameter for the row's id.
-    fn reader_of(&self, cast: &Cast<'_>) -> Option<(&Operation, &Access, String)> {
+    pub(super) fn reader_of(&self, cast: &Cast<'_>) -> Option<(&Operation, &Access, String)> {
         let table = cast.access.table.as_deref()?;
         self.plan.operations.iter().find_map(|operation| {
             let access = self.access(operation)?;
@@ -308,7 +321,7 @@ impl Planner {
         Ok(BTreeMap::new())
     }
 
-    fn filtered(&self, cast: &Cast<'_>, role: &str, relation: Relation, name: &str) -> Result<Step, String> {
+    pub(super) fn filtered(&self, cast: &Cast<'_>, role: &str, relation: Relation, name: &str) -> Result<Step, String> {
         let reference = cast.access.params.get(name).ok_or("a filter without its column")?;
         let row = self.row(cast, role);
         let value = self.planted(self.owner_of(cast, relation), row, reference)?;
@@ -339,7 +352,7 @@ impl Planner {
     }
 
     /// The subject lists a page, and the actor continues with its cursor; before that, the subject itself does.
-    fn cursor(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<(), String> {
+    pub(super) fn cursor(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<(), String> {
         let (Some(list), Some(table)) = (&cast.access.list, &cast.access.table) else { return Ok(()) };
         let (Some(next), Some(cursor)) = (&list.next, &list.cursor) else { return Ok(()) };
         let page = |step: &mut Step| {
@@ -411,11 +424,11 @@ impl Planner {
         Ok(())
     }
 
-    fn lines(&self, cast: &Cast<'_>) -> u32 {
+    pub(super) fn lines(&self, cast: &Cast<'_>) -> u32 {
         if cast.access.lines_of.is_some() { 3 } else { 1 }
     }
 
-    fn owner_of(&self, cast: &Cast<'_>, relation: Relation) -> Owner {
+    pub(super) fn owner_of(&self, cast: &Cast<'_>, relation: Relation) -> Owner {
         match relation {
             Relation::Own => cast.observer,
             Relation::Foreign => cast.other,
@@ -424,7 +437,7 @@ impl Planner {
     }
 
     /// A row of the operation's table that `role` may see; which one changes with the turn.
-    fn row(&self, cast: &Cast<'_>, role: &str) -> u32 {
+    pub(super) fn row(&self, cast: &Cast<'_>, role: &str) -> u32 {
         let table = self.narrowed_table(cast);
         let actors = table.map_or(0, |t| t.actors.len()) as u64;
         let planted = cast.access.table.as_deref().and_then(|t| self.holdings.table(t));

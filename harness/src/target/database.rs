@@ -56,8 +56,20 @@ pub async fn role_urls(
 /// # Errors
 /// The server does not answer.
 pub async fn role_names(admin_url: &str) -> Result<BTreeSet<String>> {
+    names(admin_url, "SELECT rolname::text FROM pg_roles").await
+}
+
+/// The names of a server's databases that can be connected to.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn database_names(admin_url: &str) -> Result<BTreeSet<String>> {
+    names(admin_url, "SELECT datname::text FROM pg_database WHERE datallowconn").await
+}
+
+async fn names(admin_url: &str, statement: &'static str) -> Result<BTreeSet<String>> {
     let mut connection = connect(admin_url).await?;
-    let names: Vec<String> = sqlx::query_scalar("SELECT rolname::text FROM pg_roles")
+    let names: Vec<String> = sqlx::query_scalar(statement)
         .fetch_all(&mut connection)
         .await
         .map_err(|e| Error::Unreachable(database_words(&e)))?;

@@ -6,5 +6,6 @@ pub mod database;
 pub mod file;
 pub mod http;
 pub mod identity;
+pub mod inspect;
 pub mod launch;
 pub mod openapi;

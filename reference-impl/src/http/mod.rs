@@ -23,6 +23,8 @@ pub mod saved_searches;
 mod sign_in;
 pub mod stats;
 pub mod stream;
+#[cfg(feature = "defects")]
+mod telling;
 pub mod tenant;
 pub mod viewer_tokens;
 pub mod web;
@@ -206,6 +208,8 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
 /// The service.
 pub fn router(app: App) -> Router {
     let (router, _) = routes();
+    #[cfg(feature = "defects")]
+    let router = router.layer(middleware::from_fn_with_state(app.clone(), telling::told));
     router
         .merge(web::routes(&app))
         .fallback(async || Problem::NotFound)

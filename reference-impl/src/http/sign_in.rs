@@ -113,6 +113,9 @@ pub(super) async fn known(app: &App, email: &str, password: String) -> Result<Kn
         .bind(email)
         .fetch_all(&app.login)
         .await?;
+    if on(Defect::AccountKnown) && rows.is_empty() {
+        return Err(Problem::NotFound);
+    }
     let stored: Option<String> = rows.first().and_then(|row| row.get("password_hash"));
     // Hashing takes milliseconds: not on a thread that serves.
     let turn = app.hashing.clone().acquire_owned().await.map_err(|_| Problem::Internal)?;

@@ -1,0 +1,258 @@
+//! What a tenant's writes change in what others own: planted rows that changed or went although no request of their own
+//! tenant named them, and rows that lie under one tenant's name and hold what another wrote. Seen in snapshots of the
+//! database, and, where there are none, in what owners read before and after a foreign write.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::canary_sighting::actor_words;
+use super::{Ground, Oracle, Suspicion, witness};
+use crate::canary::{Owner, Scanner};
+use crate::cell::{Lanes, Relation};
+use crate::finding::{OracleId, Witness};
+use crate::history::{Observation, Outcome};
+use crate::operation::Place;
+use crate::snapshot::{Held, Snapshot, Stray};
+use crate::target::file::Per;
+
+/// Rows shown in one finding.
+const SHOWN_MAX: usize = 6;
+/// References that are followed: a child of a child is deep enough.
+const DEPTH_MAX: u8 = 6;
+
+const TAMPERING: &str = "write/tampering";
+const OVERREACH: &str = "write/overreach";
+const MISATTRIBUTION: &str = "write/misattribution";
+
+/// A planted row: owner, table, row.
+type Planted = (Owner, String, u32);
+
+/// The oracle, with its account of who asked for what.
+#[derive(Default)]
+pub struct WriteContainment {
+    before: Option<Snapshot>,
+    /// Planted rows that their own tenant named in a write.
+    named: BTreeSet<Planted>,
+    /// Tables that a tenant wrote to without naming a row.
+    whole: BTreeSet<(Owner, String)>,
+    /// Tenants that removed a planted principal of theirs: anything may have gone with it.
+    principals: BTreeSet<Owner>,
+    /// The last write that named a planted row of another tenant, by that tenant and table.
+    reached_for: BTreeMap<(Owner, String), Observation>,
+    /// The last write of each tenant to each table.
+    last: BTreeMap<(Owner, String), Observation>,
+    /// The last write of all, or the first step while there was none.
+    latest: Option<Observation>,
+    /// By connection: what the owner read before a foreign write, and that write.
+    reading: BTreeMap<u32, Reading>,
+    scanner: Option<Scanner>,
+}
+
+/// A row as its owner read it.
+struct Reading {
+    sequence: u64,
+    /// Codes of the columns whose canaries were shown.
+    columns: BTreeSet<u16>,
+    read: Witness,
+    write: Option<Witness>,
+}
+
+impl Oracle for WriteContainment {
+    fn id(&self) -> OracleId {
+        OracleId::WriteContainment
+    }
+
+    fn observe(&mut self, ground: &Ground, observation: &Observation) -> Vec<Suspicion> {
+        if self.latest.is_none() {
+            self.latest = Some(observation.clone());
+        }
+        if observation.step.requirement == TAMPERING {
+            return self.read_again(ground, observation).into_iter().collect();
+        }
+        if !matches!(observation.step.request.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
+            self.wrote(ground, observation);
+        }
+        Vec::new()
+    }
+
+    fn inspect(&mut self, ground: &Ground, snapshot: &Snapshot) -> Vec<(Suspicion, Observation)> {
+        let before = self.before.replace(snapshot.clone());
+        let Some(before) = before else { return Vec::new() };
+        let none = Held::default();
+        let mut found = Vec::new();
+        for (table, was) in &before.tables {
+            let is = snapshot.tables.get(table).unwrap_or(&none);
+            for (owner, rows) in &was.planted {
+                let now = is.planted.get(owner);
+                let (mut changed, mut gone) = (Vec::new(), Vec::new());
+                for (row, digest) in rows {
+                    let now = now.and_then(|now| now.get(row));
+                    if now != Some(digest) && !self.asked_for(ground, *owner, table, *row, 0) {
+                        (if now.is_some() { &mut changed } else { &mut gone }).push(*row);
+                    }
+                }
+                found.extend(self.tampered(table, *owner, &changed, TAMPERING));
+                found.extend(self.tampered(table, *owner, &gone, OVERREACH));
+            }
+            let known = |stray: &Stray| was.strays.contains(stray);
+            found.extend(is.strays.iter().filter(|stray| !known(stray)).filter_map(|stray| self.astray(table, stray)));
+        }
+        found
+    }
+
+    fn remark(&self, requirement: &str) -> Option<String> {
+        let blind = requirement == MISATTRIBUTION && self.before.is_none();
+        blind.then(|| "its database is not open to Partywall".into())
+    }
+}
+
+/// How much a snapshot that follows another says for each requirement: rows judged.
+pub(super) fn spoken_for(snapshot: &Snapshot) -> [(&'static str, u64); 3] {
+    [(TAMPERING, snapshot.planted()), (OVERREACH, snapshot.planted()), (MISATTRIBUTION, snapshot.written())]
+}
+
+impl WriteContainment {
+    /// Takes down what a write named, and whose.
+    fn wrote(&mut self, ground: &Ground, observation: &Observation) {
+        let step = &observation.step;
+        let refused = observation.answered().is_some_and(|answer| answer.status >= 400);
+        if matches!(observation.outcome, Outcome::NotSent { .. }) {
+            return;
+        }
+        self.latest = Some(observation.clone());
+        if let Some(reading) = self.reading.get_mut(&observation.connection) {
+            reading.write = Some(witness::of(observation, "write", Vec::new()));
+        }
+        let Some(tenant) = step.actor.tenant else { return };
+        let access = ground.plan.target.access(&step.cell.operation);
+        let table = access.and_then(|access| access.table.as_deref());
+        let mut sightings = Vec::new();
+        let scanner =
+            self.scanner.get_or_insert_with(|| Scanner::new(ground.plan.seed.canary_key(), ground.plan.window()));
+        scanner.scan(observation.sent.url.as_bytes(), &mut |sighting| sightings.push(sighting));
+        let in_path = sightings.len();
+        scanner.scan(observation.sent.body.as_deref().unwrap_or_default().as_bytes(), &mut |s| sightings.push(s));
+        for (index, sighting) in sightings.iter().enumerate() {
+            let column = sighting.column.and_then(|code| ground.holdings.column(code));
+            let (Some(column), Some(row)) = (column, sighting.row) else { continue };
+            if sighting.owner != tenant {
+                self.reached_for.insert((sighting.owner, column.table.into()), observation.clone());
+            } else if !refused {
+                let principal = ground.holdings.table(column.table).is_some_and(|t| t.per == Per::Principal);
+                if principal && index < in_path && step.request.method == "DELETE" {
+                    self.principals.insert(tenant);
+                }
+                self.named.insert((tenant, column.table.into(), row));
+            }
+        }
+        let (Some(access), Some(table), false) = (access, table, refused) else { return };
+        let operation = ground.plan.operations.iter().find(|operation| operation.id == step.cell.operation);
+        let objects =
+            operation.is_some_and(|o| o.parameters_in(Place::Path).any(|p| access.params.contains_key(&p.name)));
+        if !objects && access.creates.is_none() {
+            self.whole.insert((tenant, table.into()));
+        }
+        self.last.insert((tenant, table.into()), observation.clone());
+    }
+
+    /// Whether a write of its own tenant explains a change of a planted row, or of one that it hangs below.
+    fn asked_for(&self, ground: &Ground, owner: Owner, table: &str, row: u32, depth: u8) -> bool {
+        if self.principals.contains(&owner)
+            || self.whole.contains(&(owner, table.into()))
+            || self.named.contains(&(owner, table.into(), row))
+        {
+            return true;
+        }
+        let columns = ground.holdings.table(table).into_iter().flat_map(|table| table.columns.values());
+        let mut parents = columns.filter_map(|generator| generator.strip_prefix("ref:"));
+        depth < DEPTH_MAX && parents.any(|parent| self.asked_for(ground, owner, parent, row, depth + 1))
+    }
+
+    fn tampered(
+        &self,
+        table: &str,
+        owner: Owner,
+        rows: &[u32],
+        requirement: &'static str,
+    ) -> Option<(Suspicion, Observation)> {
+        rows.first()?;
+        let what = if requirement == OVERREACH { "gone" } else { "changed" };
+        let by_another = self.last.iter().filter(|((writer, name), _)| name == table && *writer != owner);
+        let by_another = by_another.map(|(_, write)| write).max_by_key(|write| write.number);
+        let write = self.reached_for.get(&(owner, table.into())).or(by_another).or(self.latest.as_ref())?;
+        let suspicion = Suspicion {
+            requirement: Some(requirement),
+            sentence: format!(
+                "{} planted rows of {table} of {owner} are {what}, which no write of its own asked for",
+                rows.len()
+            ),
+            owner: Some(owner),
+            shows: rows
+                .iter()
+                .take(SHOWN_MAX)
+                .map(|row| format!("row {row} of {table} of {owner} is {what}"))
+                .collect(),
+            beside: Vec::new(),
+        };
+        Some((suspicion, write.clone()))
+    }
+
+    fn astray(&self, table: &str, stray: &Stray) -> Option<(Suspicion, Observation)> {
+        let Stray { under, writer, rows } = stray;
+        let write = self.last.get(&(*writer, table.into())).or(self.latest.as_ref())?;
+        let suspicion = Suspicion {
+            requirement: Some(MISATTRIBUTION),
+            sentence: format!("What {writer} wrote to {table} lies under {under}"),
+            owner: Some(*under),
+            shows: vec![format!("{rows} rows of {table} under {under} hold what {writer} wrote")],
+            beside: Vec::new(),
+        };
+        Some((suspicion, write.clone()))
+    }
+
+    /// The owner reads a row before and after a foreign write. On one connection only: there nobody else can have
+    /// written in between.
+    fn read_again(&mut self, ground: &Ground, observation: &Observation) -> Option<Suspicion> {
+        let step = &observation.step;
+        if step.cell.relation != Relation::Own || step.cell.pool_state.lanes != Lanes::One {
+            return None;
+        }
+        let (answer, (table, row)) = observation.answered().zip(step.expect.shows.first())?;
+        let shown = answer.sightings.iter().chain(&answer.echoes).filter(|sighting| {
+            let column = sighting.column.and_then(|code| ground.holdings.column(code));
+            Some(sighting.owner) == step.actor.tenant
+                && sighting.row == Some(*row)
+                && column.is_some_and(|column| column.table == table)
+        });
+        let columns: BTreeSet<u16> = shown.filter_map(|sighting| sighting.column).collect();
+        let before = self.reading.remove(&observation.connection).filter(|r| r.sequence == observation.sequence);
+        let Some(before) = before else {
+            if (200..300).contains(&answer.status) {
+                let read = witness::of(observation, "read before", Vec::new());
+                let reading = Reading { sequence: observation.sequence, columns, read, write: None };
+                self.reading.insert(observation.connection, reading);
+            }
+            return None;
+        };
+        let gone = matches!(answer.status, 404 | 410);
+        let lost: Vec<String> = before
+            .columns
+            .iter()
+            .filter(|code| (200..300).contains(&answer.status) && !columns.contains(code))
+            .filter_map(|code| ground.holdings.column(*code))
+            .map(|column| format!("the planted value of {column} in row {row} is no longer there"))
+            .collect();
+        if !gone && lost.is_empty() {
+            return None;
+        }
+        Some(Suspicion {
+            requirement: Some(if gone { OVERREACH } else { TAMPERING }),
+            sentence: format!(
+                "The {} no longer finds row {row} of {table} as it was before another tenant's write",
+                actor_words(observation)
+            ),
+            owner: step.actor.tenant,
+            shows: if gone { vec![format!("status {} where it was there before", answer.status)] } else { lost },
+            beside: [Some(before.read), before.write].into_iter().flatten().collect(),
+        })
+    }
+}
