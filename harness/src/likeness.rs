@@ -211,7 +211,10 @@ mod tests {
     #[test]
     fn what_the_request_held_makes_no_difference() {
         for (one, other) in [
-            (r#"{"detail":"no thing a1 here","at":"/things/a1"}"#, r#"{"detail":"no thing b22 here","at":"/things/b22"}"#),
+            (
+                r#"{"detail":"no thing a1 here","at":"/things/a1"}"#,
+                r#"{"detail":"no thing b22 here","at":"/things/b22"}"#,
+            ),
             (r#"{"a1":[1]}"#, r#"{"b22":[1]}"#),
             ("nothing at a1.", "nothing at b22."),
             ("", ""),
@@ -248,7 +251,8 @@ mod tests {
         let other = likeness("/x", &[("x-ratelimit-remaining", "40"), ("set-cookie", "s=2")], "");
         assert_eq!(one.headers, other.headers);
         assert_eq!((one.left, other.left), (vec![41], vec![40]));
-        let two = likeness("/x", &[("ratelimit", r#""principal";r=9;t=1, "tenant";r=12;t=2"#)], r#"{"n":{"position":5}}"#);
+        let two =
+            likeness("/x", &[("ratelimit", r#""principal";r=9;t=1, "tenant";r=12;t=2"#)], r#"{"n":{"position":5}}"#);
         assert_eq!((two.left, two.numbers), (vec![9, 12], [("/n/position".to_string(), 5)].into()));
     }
 }

@@ -71,7 +71,8 @@ impl Sealer {
     pub fn open<P: DeserializeOwned>(&self, tenant: Uuid, purpose: &str, cursor: &str) -> Result<(Uuid, P), Problem> {
         self.opened(tenant, purpose, cursor).ok_or_else(|| {
             let known = on(Defect::CursorKnown) && self.made(purpose, cursor).is_some();
-            let whose = if known { "this cursor is another tenant's" } else { "this cursor does not belong to this list" };
+            let whose =
+                if known { "this cursor is another tenant's" } else { "this cursor does not belong to this list" };
             Problem::BadRequest(whose.into())
         })
     }

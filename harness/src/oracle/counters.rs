@@ -42,8 +42,13 @@ impl Counters {
         let actor = &observation.step.actor;
         let stale = self.open.get(&observation.connection).is_none_or(|open| open.sequence != observation.sequence);
         if stale {
-            let count =
-                Count { sequence: observation.sequence, observer: actor.clone(), own: Vec::new(), others: 0, before: 0 };
+            let count = Count {
+                sequence: observation.sequence,
+                observer: actor.clone(),
+                own: Vec::new(),
+                others: 0,
+                before: 0,
+            };
             self.open.insert(observation.connection, count);
         }
         let open = self.open.get_mut(&observation.connection)?;

@@ -8,6 +8,8 @@ mod existence_signal;
 mod judge;
 mod latency;
 mod shadow_model;
+#[cfg(test)]
+mod simulated;
 mod witness;
 mod write_containment;
 

@@ -134,14 +134,15 @@ impl Planner {
             None => roles.get((index + state) as usize % roles.len().max(1)).map_or(NOBODY, |role| role.as_str()),
         };
         match &twin.kind {
-            Kind::Object if operation.is_read() => self.alike(&cast, |cast, relation| self.object(cast, role, relation)),
+            Kind::Object if operation.is_read() => {
+                self.alike(&cast, |cast, relation| self.object(cast, role, relation))
+            }
             Kind::Object => self.watched(&cast, role, |cast, relation| self.object(cast, role, relation)),
             Kind::Child if operation.is_read() => self.alike(&cast, |cast, relation| self.below(cast, role, relation)),
             Kind::Child => self.watched(&cast, role, |cast, relation| self.below(cast, role, relation)),
             Kind::Condition(name, value) => self.conditional(&cast, role, name, value),
-            Kind::Filter(name) => {
-                self.alike(&cast, |cast, relation| compare(self.filtered(cast, role, relation, name)?, "existence/name"))
-            }
+            Kind::Filter(name) => self
+                .alike(&cast, |cast, relation| compare(self.filtered(cast, role, relation, name)?, "existence/name")),
             Kind::Cursor => self.foreign_cursor(&cast, role),
             Kind::Conflict => self.collisions(&cast, role, None),
             Kind::Key(name) => self.collisions(&cast, role, Some(name)),
