@@ -23,7 +23,8 @@ async fn check(id: &str) -> anyhow::Result<()> {
         campaign.bounds.cases_max = 0;
     }
     let ended = run(&campaign).await?;
-    assert_eq!(ended.exit, ExitCode::Violated, "{id} survived: {}", mutant.sentence);
+    let why = &ended.report.run.stopped_because;
+    assert_eq!(ended.exit, ExitCode::Violated, "{id} survived: {} {why:?}", mutant.sentence);
     let finding = &ended.report.judgement.findings[0];
     assert!(
         finding.witness.iter().any(|w| w.part == "probe" && !w.shows.is_empty()),

@@ -170,3 +170,132 @@ fn words((part, nobodys, anothers): &Signal) -> String {
 fn place(at: &str) -> String {
     if at.is_empty() { String::new() } else { format!(" at {at}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulated::{Told, ground, history, suspected};
+    use super::*;
+    use crate::plan::Step;
+
+    fn with(mut told: Told, name: &str, value: impl ToString) -> Told {
+        told.headers.push((name.into(), value.to_string()));
+        told
+    }
+
+    fn body(mut told: Told, body: &str) -> Told {
+        told.body = body.into();
+        told
+    }
+
+    /// A service that keeps its counsel, and whose answers are never quite the same: clocks, request ids, echoes, servers
+    /// in turn, counters of the caller's own.
+    fn sound(step: &Step, number: u64, own: &mut BTreeMap<String, u64>) -> Told {
+        let actor = step.actor.to_string();
+        let asked = own.entry(actor).or_default();
+        *asked += 1;
+        let (status, text) = match (step.cell.relation, step.requirement.as_str()) {
+            (_, "existence/account") => (401, r#"{"detail":"who are you?"}"#.to_string()),
+            (_, "existence/cursor") => (400, r#"{"detail":"no such cursor"}"#.to_string()),
+            _ if step.request.method == "POST" => (201, format!(r#"{{"id":"{number}-x","rank":{asked}}}"#)),
+            (Relation::Own, _) => (200, "{}".into()),
+            _ if step.cell.operation == "list" => (200, r#"{"items":[]}"#.into()),
+            _ => (404, format!(r#"{{"detail":"no {} here","trace":"t{number}"}}"#, step.request.path)),
+        };
+        let told = Told { status, headers: Vec::new(), body: text };
+        let told = with(told, "x-request-id", format!("r{number}"));
+        let told = with(with(told, "x-served-by", number % 2), "x-shard", number % 3);
+        let told = with(with(told, "x-clock", number / 10), "content-length", number);
+        with(told, "x-ratelimit-remaining", 1_000_000 - *asked)
+    }
+
+    /// What is suspected of the sound service with `defect` laid over its answers.
+    fn check(mut defect: impl FnMut(&Step, u64, Told) -> Told) -> BTreeSet<String> {
+        let ground = ground();
+        let mut own = BTreeMap::new();
+        let history = history(&ground, |step, number| {
+            let told = sound(step, number, &mut own);
+            defect(step, number, told)
+        });
+        let oracle = &mut ExistenceSignal::default();
+        suspected(&ground, oracle, &history).into_iter().map(|(requirement, _)| requirement).collect()
+    }
+
+    #[test]
+    fn a_service_that_answers_alike_is_not_suspected_whatever_its_noise() {
+        assert_eq!(check(|_, _, told| told), BTreeSet::new());
+        // Nor one that is too busy for some, or fails at random.
+        assert_eq!(
+            check(|_, number, told| if number % 7 == 0 { Told { status: 503, ..told } } else { told }),
+            BTreeSet::new()
+        );
+        // Nor one that takes any cursor: what it shows is judged elsewhere.
+        let any = |step: &Step, _: u64, told: Told| match (step.requirement.as_str(), step.cell.relation) {
+            ("existence/cursor", Relation::Foreign) => Told { status: 200, ..told },
+            _ => told,
+        };
+        assert_eq!(check(any), BTreeSet::new());
+    }
+
+    #[test]
+    fn each_signal_is_suspected_by_its_name() {
+        type Defect = fn(&Step, Told) -> Told;
+        let status: Defect = |_, told| Told { status: 403, ..told };
+        let gone: Defect = |_, told| Told { status: 500, ..told };
+        let tag: Defect = |_, told| with(told, "etag", "x");
+        let shard: Defect = |_, told| with(told, "x-content", "held");
+        let words: Defect = |_, told| body(told, r#"{"detail":"not yours","trace":"t"}"#);
+        let empty: Defect = |_, told| body(told, "");
+        let unchanged: Defect = |step, told| match step.request.headers.iter().any(|(name, _)| name == "if-none-match")
+        {
+            true => Told { status: 304, ..told },
+            false => told,
+        };
+        for (operation, requirement, defect) in [
+            ("read", "existence/status", status),
+            ("read", "existence/status", gone),
+            ("read", "existence/headers", tag),
+            ("read", "existence/headers", shard),
+            ("read", "existence/body", words),
+            ("read", "existence/body", empty),
+            ("read", "existence/conditional", unchanged),
+            ("look_up", "existence/name", status),
+            ("list", "existence/name", words),
+            ("change", "existence/write", status),
+            ("change", "existence/write", tag),
+            ("make", "existence/conflict", status),
+            ("make", "existence/idempotency", status),
+            ("list", "existence/cursor", words),
+            ("enter", "existence/account", words),
+        ] {
+            let found = check(|step, _, told| {
+                let here = step.vector == Vector::Twin && step.cell.operation == operation;
+                if here && step.cell.relation == Relation::Foreign { defect(step, told) } else { told }
+            });
+            assert!(found.contains(requirement), "{operation}, {requirement}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn counters_that_tenants_share_are_suspected_and_their_own_are_not() {
+        let ranked = |_: &Step, number: u64, told: Told| {
+            if told.status == 201 { body(told, &format!(r#"{{"id":"x","rank":{number}}}"#)) } else { told }
+        };
+        assert_eq!(check(ranked), ["existence/sequence".to_string()].into());
+        let shared = |_: &Step, number: u64, mut told: Told| {
+            told.headers.retain(|(name, _)| name != "x-ratelimit-remaining");
+            with(told, "ratelimit", format!("\"all\";r={};t=1", 1_000_000 - number))
+        };
+        assert_eq!(check(shared), ["existence/rate-limit".to_string()].into());
+    }
+
+    #[test]
+    fn nothing_is_said_of_counters_that_were_not_there() {
+        let mut oracle = ExistenceSignal::default();
+        assert!(oracle.remark("existence/sequence").is_some() && oracle.remark("existence/rate-limit").is_some());
+        let ground = ground();
+        let mut own = BTreeMap::new();
+        suspected(&ground, &mut oracle, &history(&ground, |step, number| sound(step, number, &mut own)));
+        assert!(oracle.remark("existence/sequence").is_none() && oracle.remark("existence/rate-limit").is_none());
+        assert!(oracle.remark("existence/timing").is_some_and(|words| words.contains("never judged")));
+    }
+}

@@ -9,6 +9,8 @@ mod judge;
 mod latency;
 mod noninterference;
 mod shadow_model;
+#[cfg(test)]
+mod simulated;
 mod witness;
 mod write_containment;
 

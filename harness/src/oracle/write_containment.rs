@@ -123,35 +123,45 @@ impl WriteContainment {
             reading.write = Some(witness::of(observation, "write", Vec::new()));
         }
         let Some(tenant) = step.actor.tenant else { return };
+        let operation = ground.plan.operations.iter().find(|operation| operation.id == step.cell.operation);
         let access = ground.plan.target.access(&step.cell.operation);
-        let table = access.and_then(|access| access.table.as_deref());
-        let mut sightings = Vec::new();
-        let scanner =
-            self.scanner.get_or_insert_with(|| Scanner::new(ground.plan.seed.canary_key(), ground.plan.window()));
-        scanner.scan(observation.sent.url.as_bytes(), &mut |sighting| sightings.push(sighting));
-        let in_path = sightings.len();
-        scanner.scan(observation.sent.body.as_deref().unwrap_or_default().as_bytes(), &mut |s| sightings.push(s));
-        for (index, sighting) in sightings.iter().enumerate() {
-            let column = sighting.column.and_then(|code| ground.holdings.column(code));
-            let (Some(column), Some(row)) = (column, sighting.row) else { continue };
-            if sighting.owner != tenant {
-                self.reached_for.insert((sighting.owner, column.table.into()), observation.clone());
-            } else if !refused {
-                let principal = ground.holdings.table(column.table).is_some_and(|t| t.per == Per::Principal);
-                if principal && index < in_path && step.request.method == "DELETE" {
-                    self.principals.insert(tenant);
+        let (Some(operation), Some(access)) = (operation, access) else { return };
+        let object = operation.parameters_in(Place::Path).filter(|p| access.params.contains_key(&p.name)).last();
+        // Those above it in the path are only where it is, and what is made hangs below them.
+        let place = object.and_then(|p| operation.path.split('/').position(|part| part == format!("{{{}}}", p.name)));
+        let (path, query) = observation.sent.url.split_once('?').unwrap_or((&observation.sent.url, ""));
+        let object = place.and_then(|place| path.split('/').nth(place)).filter(|_| access.creates.is_none());
+        let body = observation.sent.body.as_deref().filter(|_| access.creates.is_none()).unwrap_or_default();
+        for (text, is_object) in [(object.unwrap_or_default(), true), (query, false), (body, false)] {
+            for (owner, table, row) in self.planted_in(ground, text) {
+                if owner != tenant {
+                    self.reached_for.insert((owner, table), observation.clone());
+                } else if !refused {
+                    let principal = ground.holdings.table(&table).is_some_and(|t| t.per == Per::Principal);
+                    if principal && is_object && step.request.method == "DELETE" {
+                        self.principals.insert(tenant);
+                    }
+                    self.named.insert((tenant, table, row));
                 }
-                self.named.insert((tenant, column.table.into(), row));
             }
         }
-        let (Some(access), Some(table), false) = (access, table, refused) else { return };
-        let operation = ground.plan.operations.iter().find(|operation| operation.id == step.cell.operation);
-        let objects =
-            operation.is_some_and(|o| o.parameters_in(Place::Path).any(|p| access.params.contains_key(&p.name)));
-        if !objects && access.creates.is_none() {
+        let (Some(table), false) = (access.table.as_deref(), refused) else { return };
+        if place.is_none() && access.creates.is_none() {
             self.whole.insert((tenant, table.into()));
         }
         self.last.insert((tenant, table.into()), observation.clone());
+    }
+
+    /// The planted rows whose values stand in `text`.
+    fn planted_in(&mut self, ground: &Ground, text: &str) -> Vec<Planted> {
+        let scanner =
+            self.scanner.get_or_insert_with(|| Scanner::new(ground.plan.seed.canary_key(), ground.plan.window()));
+        let mut found = Vec::new();
+        scanner.scan(text.as_bytes(), &mut |sighting| {
+            let column = sighting.column.and_then(|code| ground.holdings.column(code));
+            found.extend(column.zip(sighting.row).map(|(c, row)| (sighting.owner, c.table.to_string(), row)));
+        });
+        found
     }
 
     /// Whether a write of its own tenant explains a change of a planted row, or of one that it hangs below.
@@ -254,5 +264,123 @@ impl WriteContainment {
             shows: if gone { vec![format!("status {} where it was there before", answer.status)] } else { lost },
             beside: [Some(before.read), before.write].into_iter().flatten().collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulated::{Told, ground, history, observed, suspected};
+    use super::*;
+    use crate::canary::{Encoding, Form, Sighting};
+
+    /// What the tables held once planted: every row, and nothing written.
+    fn planted(ground: &Ground) -> Snapshot {
+        let rows = |count| (0..count).map(|row| (row, format!("{row}"))).collect::<BTreeMap<u32, String>>();
+        let held = |table| {
+            let of = |owner| (owner, rows(ground.holdings.rows_of(table)));
+            Held { planted: ground.holdings.owners().map(of).collect(), ..Held::default() }
+        };
+        Snapshot { tables: ground.holdings.tables().iter().map(|table| (table.name.clone(), held(table))).collect() }
+    }
+
+    /// What is suspected when tenant 0 has sent a `change` of its own row 2, and the tables were changed as `change` says.
+    fn check(change: impl Fn(&mut BTreeMap<String, Held>)) -> Vec<(&'static str, Option<Owner>)> {
+        let ground = ground();
+        let mut oracle = WriteContainment::default();
+        let before = planted(&ground);
+        assert!(oracle.inspect(&ground, &before).is_empty(), "the first snapshot is what later ones are compared with");
+        let id = |row| ground.holdings.value(Owner::new(0), row, "things", "id").ok().and_then(|id| id.text());
+        let own = history(&ground, |_, _| Told { status: 404, ..Told::default() });
+        let write =
+            own.iter().find(|o| o.step.cell.operation == "change" && o.step.actor.tenant == Some(Owner::new(0)));
+        let mut write = write.expect("a write").clone();
+        write.sent.url = format!("/things/{}", id(2).expect("an id"));
+        write = Observation {
+            outcome: observed(&write.step, 0, (0, 0), Told { status: 200, ..Told::default() }).outcome,
+            ..write
+        };
+        oracle.observe(&ground, &write);
+        let mut after = before;
+        change(&mut after.tables);
+        let found = oracle.inspect(&ground, &after);
+        found.into_iter().filter_map(|(suspicion, _)| Some((suspicion.requirement?, suspicion.owner))).collect()
+    }
+
+    fn rows<'t>(tables: &'t mut BTreeMap<String, Held>, table: &str, owner: u32) -> &'t mut BTreeMap<u32, String> {
+        let held = tables.get_mut(table).expect("a table");
+        held.planted.get_mut(&Owner::new(owner)).expect("an owner")
+    }
+
+    #[test]
+    fn what_nobody_touched_and_what_its_owner_changed_are_not_suspected() {
+        assert_eq!(check(|_| {}), []);
+        let own = |tables: &mut BTreeMap<String, Held>| {
+            rows(tables, "things", 0).insert(2, "changed".into());
+            // What hangs below it may go with it.
+            rows(tables, "parts", 0).remove(&2);
+            tables.get_mut("things").expect("a table").written.insert(Owner::new(0), 3);
+        };
+        assert_eq!(check(own), []);
+    }
+
+    #[test]
+    fn what_changes_or_goes_unasked_or_lies_under_another_name_is_suspected() {
+        let anothers =
+            |tables: &mut BTreeMap<String, Held>| drop(rows(tables, "things", 1).insert(2, "changed".into()));
+        assert_eq!(check(anothers), [(TAMPERING, Some(Owner::new(1)))]);
+        // A row of one's own that one did not name, too.
+        let unnamed = |tables: &mut BTreeMap<String, Held>| drop(rows(tables, "things", 0).insert(3, "changed".into()));
+        assert_eq!(check(unnamed), [(TAMPERING, Some(Owner::new(0)))]);
+        let gone = |tables: &mut BTreeMap<String, Held>| drop(rows(tables, "parts", 2).remove(&2));
+        assert_eq!(check(gone), [(OVERREACH, Some(Owner::new(2)))]);
+        let all_gone = |tables: &mut BTreeMap<String, Held>| drop(tables.remove("homes"));
+        assert_eq!(check(all_gone).len(), 3);
+        let astray = |tables: &mut BTreeMap<String, Held>| {
+            let stray = Stray { under: Owner::new(2), writer: Owner::new(0), rows: 1 };
+            tables.get_mut("things").expect("a table").strays.push(stray);
+        };
+        assert_eq!(check(astray), [(MISATTRIBUTION, Some(Owner::new(2)))]);
+    }
+
+    /// What is suspected of what owners read, where the second reading is as `again` makes it.
+    fn read(again: impl Fn(&mut Observation)) -> BTreeSet<String> {
+        let ground = ground();
+        let mut history = history(&ground, |step, _| {
+            let status = if step.cell.relation == Relation::Own { 200 } else { 404 };
+            Told { status, ..Told::default() }
+        });
+        let wanted =
+            |code: &u16| ground.holdings.column(*code).is_some_and(|c| c.table == "things" && c.column == "name");
+        let code = (0..64).find(wanted).expect("a column");
+        let mut readings = 0;
+        for observation in history.iter_mut().filter(|o| o.step.requirement == TAMPERING) {
+            let (owner, row) = (observation.step.actor.tenant.expect("a tenant"), observation.step.expect.shows[0].1);
+            let (row, column) = (Some(row), Some(code));
+            let shown = Sighting { owner, row, column, form: Form::Text, encoding: Encoding::Plain, offset: 0 };
+            if let Outcome::Answered(answer) = &mut observation.outcome {
+                answer.sightings.push(shown);
+            }
+            readings += 1;
+            if readings % 2 == 0 {
+                again(observation);
+            }
+        }
+        assert!(readings >= 2, "the plan has the owner read before and after");
+        let oracle = &mut WriteContainment::default();
+        suspected(&ground, oracle, &history).into_iter().map(|(requirement, _)| requirement).collect()
+    }
+
+    #[test]
+    fn without_a_database_the_owners_readings_tell() {
+        let answer = |observation: &mut Observation, status: u16| {
+            if let Outcome::Answered(answer) = &mut observation.outcome {
+                answer.status = status;
+                answer.sightings.clear();
+            }
+        };
+        assert_eq!(read(|_| {}), BTreeSet::new());
+        assert_eq!(read(|observation| answer(observation, 503)), BTreeSet::new());
+        assert_eq!(read(|observation| answer(observation, 404)), [OVERREACH.to_string()].into());
+        assert_eq!(read(|observation| answer(observation, 200)), [TAMPERING.to_string()].into());
     }
 }
