@@ -102,6 +102,9 @@ pub struct Answered {
     /// The list's facts, when the step lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<ListFacts>,
+    /// Why the body is not whole: what came is searched, and what is missing proves nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
     /// The body, when a finding may need it as witness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,

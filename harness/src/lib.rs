@@ -5,6 +5,7 @@
 pub mod canary;
 pub mod cell;
 pub mod content;
+pub mod ledger;
 pub mod mutant;
 pub mod operation;
 pub mod plan;
@@ -20,6 +21,7 @@ pub mod target;
 pub mod drive;
 pub mod history;
 pub mod plant;
+pub mod settle;
 
 pub mod campaign;
 pub mod finding;

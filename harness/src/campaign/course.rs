@@ -10,12 +10,14 @@ use super::stage::Stage;
 use super::{Campaign, Run};
 use crate::canary::Scanner;
 use crate::cell::{Lanes, PoolState};
-use crate::drive::{self, Door, Sequences};
+use crate::drive::{self, Door, Patience, Sequences};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::history::{self, Observation, Outcome};
+use crate::ledger::Ledger;
 use crate::oracle::Judge;
 use crate::plan::{Plan, Planner};
+use crate::settle::Settling;
 use crate::target::http;
 use crate::target::identity::{Identities, Secrets};
 
@@ -37,6 +39,8 @@ pub(super) struct Course<'a> {
     until: Option<Instant>,
     planned: u64,
     number: u64,
+    /// What was learnt of given tenants, once they are settled in.
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl<'a> Course<'a> {
@@ -51,7 +55,7 @@ impl<'a> Course<'a> {
         let began = Instant::now();
         let until = plan.bounds.time_s_max.map(|s| began + Duration::from_secs(s));
         let planned = Planner::new(plan.clone()).size();
-        Self { campaign, run, stage, plan, secrets, judge, writer, began, until, planned, number: 0 }
+        Self { campaign, run, stage, plan, secrets, judge, writer, began, until, planned, number: 0, ledger: None }
     }
 
     /// Drives every pool state; the service is launched anew for each pool size. What was observed is kept also when
@@ -128,17 +132,40 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    async fn door(&self, base_url: &str) -> Result<Door> {
+    async fn door(&mut self, base_url: &str) -> Result<Door> {
         let client = http::client(http::TIMEOUT)?;
         let holdings = self.plan.holdings();
+        let identities = Identities::establish(self.plan, &holdings, self.secrets, &client, base_url).await?;
+        let ledger = match &self.ledger {
+            Some(ledger) => ledger.clone(),
+            None => self.settled(&identities, base_url).await?,
+        };
+        self.ledger = Some(ledger.clone());
+        let scanner = Scanner::new(self.plan.canary_key(), self.plan.window());
         Ok(Door {
             plan: self.plan.clone(),
             base_url: base_url.into(),
-            identities: Identities::establish(self.plan, &holdings, self.secrets, &client, base_url).await?,
+            identities,
             secrets: self.secrets.clone(),
-            scanner: Arc::new(Scanner::new(self.plan.seed.canary_key(), self.plan.window())),
+            scanner: Arc::new(scanner.with_learnt(ledger.telling())),
+            ledger,
+            patience: Patience::default(),
             began: self.began,
         })
+    }
+
+    /// Settles given tenants in; there is nothing to learn of those that are planted.
+    async fn settled(&self, identities: &Identities, base_url: &str) -> Result<Arc<Ledger>> {
+        if self.plan.target.tenant.is_empty() {
+            return Ok(Arc::default());
+        }
+        let planner = Planner::new(self.plan.clone());
+        let settling = Settling { planner: &planner, plan: self.plan, identities, secrets: self.secrets, base_url };
+        let ledger = settling.settle().await?;
+        for (table, why) in ledger.failures() {
+            self.run.note(format!("not all rows of {table} could be made: {why}"));
+        }
+        Ok(Arc::new(ledger))
     }
 
     fn observe(&mut self, mut observation: Observation) -> Result<()> {

@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
 
 use crate::canary::{Canary, Mint, Owner};
-use crate::tenant::{WRITTEN, rfc3339};
+use crate::tenant::rfc3339;
 
 /// Mints the values that one write puts into the target.
 pub struct Writer<'a> {
@@ -17,6 +17,8 @@ pub struct Writer<'a> {
     pub owner: Owner,
     /// Number of the write, so that each is told apart.
     pub number: u32,
+    /// The column that the values are of.
+    pub column: u16,
     /// An instant that no planted row has, microseconds since the Unix epoch.
     pub now_us: i64,
 }
@@ -26,7 +28,7 @@ const TEXT_LEN: u64 = 28;
 
 impl Writer<'_> {
     fn canary(&self) -> Canary {
-        Canary { owner: self.owner, row: self.number, column: WRITTEN }
+        Canary { owner: self.owner, row: self.number, column: self.column }
     }
 
     /// A text canary of this write.

@@ -9,7 +9,7 @@ use super::{Planner, Proof, Request};
 use crate::canary::Owner;
 use crate::operation::{Operation, Place};
 use crate::target::file::{Access, Per};
-use crate::tenant::rfc3339;
+use crate::tenant::{WRITTEN, rfc3339};
 
 /// Names under which services take a tenant from a request; a document's own names of that kind are added.
 const TENANT_WORDS: [&str; 12] = [
@@ -93,7 +93,7 @@ impl Planner {
     pub(super) fn writer(&self, owner: Owner, number: u32) -> Writer<'_> {
         // A whole second past the planted period, so that no written instant looks planted.
         let now_us = (self.plan.day_unix_s + i64::from(number % 3600)) * 1_000_000;
-        Writer { mint: self.holdings.mint(), owner, number, now_us }
+        Writer { mint: self.holdings.mint(), owner, number, column: WRITTEN, now_us }
     }
 
     /// A request of `operation` as its document wants it, with the objects that `naming` names.
@@ -155,7 +155,7 @@ impl Planner {
     }
 
     /// Fills a body template of the target file; what needs a secret or a capture stays for the driver.
-    fn fill(&self, template: &Value, naming: &Naming<'_>, writer: &Writer<'_>) -> Result<Value, String> {
+    pub(super) fn fill(&self, template: &Value, naming: &Naming<'_>, writer: &Writer<'_>) -> Result<Value, String> {
         Ok(match template {
             Value::String(text) => match text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
                 Some("text") => Value::String(writer.text()),

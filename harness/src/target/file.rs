@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::Relation;
 use crate::error::{Error, Result};
+use crate::target::credential::Credential;
+use crate::target::tenants::{GivenTenant, Values};
 
 /// A service under test.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -20,7 +22,7 @@ pub struct TargetFile {
     pub name: String,
     /// The OpenAPI document: a path on the service (`/openapi.json`) or a file beside this one.
     pub openapi: String,
-    /// Where the service answers; needed only without `[launch]`.
+    /// Where the service answers, or `{env:NAME}`; needed only without `[launch]`.
     #[serde(default)]
     pub base_url: Option<String>,
     /// How to start it. Without this block it runs already, at `base_url`.
@@ -30,7 +32,14 @@ pub struct TargetFile {
     #[serde(default)]
     pub database: Option<Database>,
     /// What is planted.
+    #[serde(default)]
     pub plant: Plant,
+    /// Tenants that the service has already, two or more: with them nothing is planted but by its own operations.
+    #[serde(default)]
+    pub tenant: Vec<GivenTenant>,
+    /// What proves the platform roles beside given tenants, as a tenant's `env`.
+    #[serde(default)]
+    pub operator: BTreeMap<String, Values>,
     /// How a credential is had, by name.
     #[serde(default)]
     pub credential: BTreeMap<String, Credential>,
@@ -104,8 +113,8 @@ pub struct Database {
     pub roles: Vec<String>,
 }
 
-/// What is planted in the database, by COPY, as a role that may bypass row security.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// What is planted: in the database, by COPY, as a role that may bypass row security, or by the service's operations.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plant {
     /// SQL run after the tables exist and before rows are planted; `{from}` and `{to}` are the planted period's dates.
@@ -115,6 +124,7 @@ pub struct Plant {
     #[serde(default)]
     pub after: Vec<String>,
     /// The tables, parents first.
+    #[serde(default)]
     pub table: Vec<PlantTable>,
 }
 
@@ -129,6 +139,17 @@ pub struct PlantTable {
     pub table: Option<String>,
     /// What one row stands for.
     pub per: Per,
+    /// Beside given tenants: the operation that makes a row of it, or with `per` tenant or principal shows one that is
+    /// there. A row is asked for by its actor where that may, else by the first application role that may.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// The body that makes a row, where the operation's does not do: `{COLUMN}` is a column of the row; else as in
+    /// `[[operation]] body`. Without one, columns named as properties take their place in what the document says.
+    #[serde(default)]
+    pub body: Option<serde_json::Value>,
+    /// Rows a tenant at most, where a service has a limit.
+    #[serde(default)]
+    pub rows_max: Option<u32>,
     /// With `per = "principal"`: the application roles that get a row, in order.
     #[serde(default)]
     pub roles: Vec<String>,
@@ -139,7 +160,9 @@ pub struct PlantTable {
     /// acting principal's id), `ref:TABLE` (the id of the same row there), `role`, `uuid`, `text`, `email`,
     /// `timestamptz`, `inet`, `json`, `content:NAME` (as `json`, within a document of `scenarios/content/`), `bytea`,
     /// `bigint`, `collide` (the same in every tenant), `password` (argon2id hash), `secret_sha256`, `choice:a|b|c`,
-    /// `value:TEXT`.
+    /// `value:TEXT`. With `by` also what the service makes, learnt from the owner's own answers: `learnt:POINTER` (in the
+    /// answer of `by`), `learnt:location` (last part of that header), `listed:POINTER` (in the item of a complete list).
+    #[serde(default)]
     pub columns: BTreeMap<String, String>,
 }
 
@@ -153,37 +176,6 @@ pub enum Per {
     Principal,
     /// As many a tenant as the run asks for.
     Row,
-}
-
-/// How a principal proves itself.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "kind")]
-pub enum Credential {
-    /// A request that answers with a token. In `body`: `{TABLE.COLUMN}` of the principal's planted row, `{password}`.
-    Login {
-        /// Path of the request, sent by POST.
-        path: String,
-        /// Its JSON body.
-        body: serde_json::Value,
-        /// JSON pointer to the token in the answer.
-        token: String,
-        /// The header that carries it, `Name: value with {token}`.
-        #[serde(default = "default_send")]
-        send: String,
-    },
-    /// A secret whose hash was planted (`secret_sha256`).
-    Secret {
-        /// What the secret starts with.
-        #[serde(default)]
-        prefix: String,
-        /// The header that carries it, `Name: value with {token}`.
-        #[serde(default = "default_send")]
-        send: String,
-    },
-}
-
-fn default_send() -> String {
-    "Authorization: Bearer {token}".into()
 }
 
 /// One application role.
@@ -339,9 +331,13 @@ impl TargetFile {
         for role in &self.role {
             known("credential", &role.credential, &credentials)?;
         }
+        crate::target::tenants::check(self)?;
         for table in &self.plant.table {
             for role in table.roles.iter().chain(&table.actors) {
                 known("application role", role, &roles)?;
+            }
+            for id in table.by.iter() {
+                known("operation", id, &operations)?;
             }
         }
         for operation in &self.operation {
@@ -373,6 +369,11 @@ impl TargetFile {
     /// The role of that name.
     pub fn role(&self, name: &str) -> Option<&Role> {
         self.role.iter().find(|role| role.name == name)
+    }
+
+    /// The channels that can be listened on: HTTP and the document always, the others where there is a database.
+    pub fn channels(&self) -> &'static [&'static str] {
+        if self.database.is_some() { &["http", "spec", "sql", "wiretap"] } else { &["http", "spec"] }
     }
 
     /// What the file says of an operation.
