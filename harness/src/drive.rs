@@ -12,11 +12,11 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::canary::{Scanner, Sighting, layers};
 use crate::error::Result;
-use crate::ledger::{Ledger, filled, placeholders};
 use crate::history::{Answered, ListFacts, Observation, Outcome, Sent};
+use crate::ledger::{Ledger, filled, placeholders};
 use crate::plan::{Plan, Request, Sequence, Step};
 use crate::target::file::ListShape;
-use crate::target::http::{self, Raw, TIMEOUT};
+use crate::target::http::{self, Raw};
 use crate::target::identity::{Identities, Secrets};
 
 /// A step that is told "not now" is tried so often, and so long after.
@@ -91,7 +91,7 @@ pub async fn lane(
     until: Option<Instant>,
     pause: Option<Duration>,
 ) -> Result<()> {
-    let client = http::client(TIMEOUT)?;
+    let client = http::client(door.plan.target.timeout())?;
     loop {
         if until.is_some_and(|until| Instant::now() >= until) {
             return Ok(());
@@ -206,14 +206,12 @@ impl Run<'_> {
             let why = format!("not all rows of {table} could be made: {why}");
             return (Sent { url: step.request.path.clone(), body: None }, Outcome::NotSent { why }, None);
         }
-        let known = |name: &str| self.captured.contains_key(name) || self.door.ledger.value(name).is_some();
+        let identities = &self.door.identities;
+        let known = |name: &str| self.value(name, &self.captured).is_some() || identities.given(name).is_some();
         let missing = |request: &Request| {
             let texts = std::iter::once(&request.path).chain(request.query.iter().map(|(_, v)| v));
             let texts = texts.chain(request.body.iter().map(|(_, body)| body));
-            texts
-                .flat_map(|t| placeholders(t))
-                .find(|name| *name != "password" && !known(name))
-                .map(String::from)
+            texts.flat_map(|t| placeholders(t)).find(|name| *name != "password" && !known(name)).map(String::from)
         };
         if let Some(name) = missing(&step.request) {
             let why = format!("an earlier step did not yield `{name}`");
@@ -222,12 +220,17 @@ impl Run<'_> {
         }
         let url = http::url_of(&step.request, &|text| filled(text, &|name| self.value(name, &self.captured)));
         let body = step.request.body.as_ref().map(|(_, body)| self.door.ledger.filled_body(body));
-        let filled_body = |captured: &BTreeMap<String, String>, password: &str| {
-            let value = |name: &str| if name == "password" { Some(password.into()) } else { self.value(name, captured) };
-            body.as_ref().map(|body| filled(body, &value))
+        let hide = |_: &str| Some("[redacted]".to_string());
+        let tell = |secret: &str| Some(secret.to_string());
+        let filled_body = |captured: &BTreeMap<String, String>, secret: &dyn Fn(&str) -> Option<String>| {
+            let value = |name: &str| match name {
+                "password" => secret(&self.door.secrets.password),
+                name => self.value(name, captured).or_else(|| secret(identities.given(name)?)),
+            };
+            body.as_ref().map(|body| filled(body, &|name| value(name).map(|text| escaped(&text))))
         };
-        let shown = filled_body(&self.shown, "[redacted]");
-        let real = filled_body(&self.captured, &self.door.secrets.password);
+        let shown = filled_body(&self.shown, &hide);
+        let real = filled_body(&self.captured, &tell);
         let sent = Sent { url: url.clone(), body: shown };
         let credential = self.door.identities.presented(&step.actor, step.request.proof);
         let exchange = http::exchange(self.client, &self.door.base_url, &step.request, &url, real, &credential);
@@ -275,12 +278,11 @@ impl Run<'_> {
         let (body, broken) = layers(&raw.body, encoding);
         let (sightings, echoes) = self.sightings(step, sent, &raw.headers, &body);
         let lists = step.expect.lists.is_some() && (200..300).contains(&raw.status);
-        let parsed: Option<Value> =
-            if (lists || !step.captures.is_empty()) && body.len() <= PARSED_MAX {
-                serde_json::from_slice(&body).ok()
-            } else {
-                None
-            };
+        let parsed: Option<Value> = if (lists || !step.captures.is_empty()) && body.len() <= PARSED_MAX {
+            serde_json::from_slice(&body).ok()
+        } else {
+            None
+        };
         let long = (lists && body.len() > PARSED_MAX).then(|| format!("a list of {} bytes is not read", body.len()));
         let cut = raw.cut.or_else(|| broken.map(String::from)).or(long);
         for (name, pointer) in &step.captures {
@@ -363,6 +365,12 @@ async fn passed(time: Duration) {
     while Instant::now() < end {
         tokio::task::yield_now().await;
     }
+}
+
+/// As it stands between the quotes of a JSON string.
+fn escaped(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].into()
 }
 
 /// A body as a witness may show it: bounded, its secrets left out.

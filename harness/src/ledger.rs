@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::canary::{Canary, Owner};
+use crate::principal::Principal;
 
 /// Bits that must vary in a column for its values to be nobody else's by chance, a sequence's numbers least of all.
 const BITS_MIN: f64 = 28.0;
@@ -36,6 +37,11 @@ pub fn name(table: &str, column: &str, owner: Owner, row: u32) -> String {
 /// The ledger's name of a tenant's id.
 pub fn tenant_name(owner: Owner) -> String {
     format!("tenant {}", owner.index())
+}
+
+/// The name of what the target file's `env` gives for a principal: known to its credential alone.
+pub fn given_name(name: &str, principal: &Principal) -> String {
+    format!("given {name} of {principal}")
 }
 
 /// How a request names what the ledger knows.

@@ -79,12 +79,13 @@ impl Settling<'_> {
     async fn table(&self, table: &PlantTable, owner: Owner, known: &Ledger) -> Result<Ledger> {
         let mut ledger = Ledger::default();
         let plantings = self.planner.plantings(table, owner).map_err(Error::Usage)?;
-        let client = http::client(http::TIMEOUT)?;
+        let client = http::client(self.plan.target.timeout())?;
         let door = Door { settling: self, client, known };
         for planting in &plantings {
             let by = table.by.as_deref().unwrap_or_default();
             let made = door.make(planting).await;
-            let learnt = made.and_then(|raw| learn(&mut ledger, self.planner.holdings(), table, owner, planting.row, &raw));
+            let learnt =
+                made.and_then(|raw| learn(&mut ledger, self.planner.holdings(), table, owner, planting.row, &raw));
             if let Err(why) = learnt {
                 ledger.fail(&table.name, format!("{by} {why} ({})", planting.actor));
                 return Ok(ledger);

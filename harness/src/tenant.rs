@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::canary::{Canary, Mint, Owner};
 use crate::content;
-use crate::principal::Principal;
 use crate::ledger;
+use crate::principal::Principal;
 use crate::target::credential::Credential;
 use crate::target::file::{Per, PlantTable, TargetFile};
 use crate::target::tenants::is_learnt;

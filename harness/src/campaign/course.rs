@@ -133,7 +133,7 @@ impl<'a> Course<'a> {
     }
 
     async fn door(&mut self, base_url: &str) -> Result<Door> {
-        let client = http::client(http::TIMEOUT)?;
+        let client = http::client(self.plan.target.timeout())?;
         let holdings = self.plan.holdings();
         let identities = Identities::establish(self.plan, &holdings, self.secrets, &client, base_url).await?;
         let ledger = match &self.ledger {

@@ -97,7 +97,8 @@ impl Ended {
             return;
         }
         let judgement = &self.report.judgement;
-        let mut said: Vec<String> = judgement.findings.iter().map(|f| format!("{}: {}", f.requirement, f.sentence)).collect();
+        let mut said: Vec<String> =
+            judgement.findings.iter().map(|f| format!("{}: {}", f.requirement, f.sentence)).collect();
         for requirement in &judgement.requirements {
             if let Verdict::Inconclusive(why) = &requirement.verdict {
                 said.push(format!("{} is inconclusive: {why}", requirement.requirement));
@@ -154,8 +155,11 @@ impl Campaign {
         let mut fitted = self.clone();
         if let Some(base_url) = &self.target.base_url {
             let base_url = self.variables.resolve(base_url, "base_url")?;
-            if base_url.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or(rest).contains('@')) {
-                return Err(Error::Usage("base_url holds a user name: say who calls by [credential] and [[tenant]]".into()));
+            if base_url.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or(rest).contains('@'))
+            {
+                return Err(Error::Usage(
+                    "base_url holds a user name: say who calls by [credential] and [[tenant]]".into(),
+                ));
             }
             fitted.target.base_url = Some(base_url);
         }
@@ -222,6 +226,9 @@ impl Campaign {
     async fn staged(&self, stage: &Stage, requirements: Vec<Requirement>, run: &Run) -> Result<Driven> {
         let document = stage.document(self, &run.log()).await?;
         let operations = openapi::operations(&document, &self.target.openapi)?;
+        for reference in openapi::gaps(&document) {
+            run.note(format!("the document refers to {reference}, which it does not hold"));
+        }
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
         let ids = requirements.iter().map(|r| r.id.clone()).collect();
         let plan = Arc::new(Plan::new(self.seed, self.bounds.clone(), ids, self.target.clone(), operations, now));

@@ -42,7 +42,12 @@ struct Learnt {
 impl Scanner {
     /// A scanner with the run's key.
     pub fn new(key: [u8; 16], window: TimeWindow) -> Self {
-        Self { code: Code::new(key, window), plain: Finder::new(PREFIX), base64: Finder::new(BASE64_MARK), learnt: None }
+        Self {
+            code: Code::new(key, window),
+            plain: Finder::new(PREFIX),
+            base64: Finder::new(BASE64_MARK),
+            learnt: None,
+        }
     }
 
     /// Also finds `values`, each as a whole word and in any case: a value, its owner, row and column.
@@ -50,7 +55,8 @@ impl Scanner {
     pub fn with_learnt(mut self, values: Vec<(String, Owner, Option<u32>, u16)>) -> Self {
         let (texts, owners): (Vec<String>, Vec<_>) =
             values.into_iter().map(|(text, owner, row, column)| (text, (owner, row, column))).unzip();
-        let builder = AhoCorasick::builder().ascii_case_insensitive(true).match_kind(MatchKind::LeftmostLongest).build(texts);
+        let builder =
+            AhoCorasick::builder().ascii_case_insensitive(true).match_kind(MatchKind::LeftmostLongest).build(texts);
         // Too many for one search: then what is planted must do.
         self.learnt = builder.ok().filter(|_| !owners.is_empty()).map(|finder| Learnt { finder, owners });
         self

@@ -144,7 +144,8 @@ impl ShadowModel {
         let step = &observation.step;
         let (Some(owner), Some(facts)) = (step.actor.tenant, answer.list.as_ref()) else { return };
         let given = !ground.plan.target.tenant.is_empty();
-        let Some(table) = ground.holdings.table(&listing.table).filter(|_| given && step.walk && listing.complete) else {
+        let Some(table) = ground.holdings.table(&listing.table).filter(|_| given && step.walk && listing.complete)
+        else {
             return;
         };
         if observation.page == 0 {

@@ -53,6 +53,9 @@ impl Writer<'_> {
         if let Some(words) = schema.get("enum").and_then(Value::as_array) {
             return words.iter().find(|w| !w.is_null()).cloned().unwrap_or(Value::Null);
         }
+        if *schema == json!(false) {
+            return Value::Null;
+        }
         if let Some(part) = alternative(schema) {
             return self.value(part, depth);
         }
@@ -68,7 +71,8 @@ impl Writer<'_> {
         match kind(schema) {
             "object" => self.object(schema, depth),
             "array" if depth < 6 => {
-                schema.get("items").map_or(json!([]), |items| json!([self.value(items, depth + 1)]))
+                let items = schema.get("items").filter(|items| **items != json!(false));
+                items.map_or(json!([]), |items| json!([self.value(items, depth + 1)]))
             }
             "array" => json!([]),
             "integer" => json!(bound(schema, "minimum").unwrap_or(1)),
@@ -83,7 +87,9 @@ impl Writer<'_> {
         match schema.get("properties").and_then(Value::as_object) {
             Some(properties) if depth < 8 => {
                 let writable = properties.iter().filter(|(_, s)| s.get("readOnly") != Some(&json!(true)));
-                Value::Object(writable.map(|(name, s)| (name.clone(), self.value(s, depth + 1))).collect())
+                // What nothing fits is where a schema goes round in a circle.
+                let possible = writable.filter(|(_, s)| **s != json!(false));
+                Value::Object(possible.map(|(name, s)| (name.clone(), self.value(s, depth + 1))).collect())
             }
             _ => self.mint.json(self.canary()),
         }
@@ -109,7 +115,8 @@ impl Writer<'_> {
 /// The first alternative that is not null.
 fn alternative(schema: &Value) -> Option<&Value> {
     let parts = schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()?;
-    parts.iter().find(|part| kind(part) != "null")
+    let possible = || parts.iter().filter(|part| **part != json!(false));
+    possible().find(|part| kind(part) != "null").or_else(|| possible().next())
 }
 
 fn kind(schema: &Value) -> &str {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::body::Writer;
 use super::{Planner, Proof, Request};
 use crate::canary::Owner;
+use crate::ledger;
 use crate::operation::{Operation, Place};
 use crate::target::file::{Access, Per};
 use crate::tenant::{WRITTEN, rfc3339};
@@ -161,9 +162,10 @@ impl Planner {
                 Some("text") => Value::String(writer.text()),
                 Some("email") => Value::String(writer.email()),
                 Some("password") => Value::String("⟦password⟧".into()),
-                Some(word) => match word.strip_prefix("captured:") {
-                    Some(name) => Value::String(format!("⟦{name}⟧")),
-                    None => Value::String(self.of_principal(naming, word)?),
+                Some(word) => match word.split_once(':') {
+                    Some(("captured", name)) => Value::String(format!("⟦{name}⟧")),
+                    Some(("given", name)) => Value::String(self.given(naming, name).unwrap_or_else(|| writer.email())),
+                    _ => Value::String(self.of_principal(naming, word)?),
                 },
                 None => Value::String(text.clone()),
             },
@@ -178,6 +180,17 @@ impl Planner {
             }
             other => other.clone(),
         })
+    }
+
+    /// What `env` gives for the acting principal; none for one that it does not speak of.
+    fn given(&self, naming: &Naming<'_>, name: &str) -> Option<String> {
+        let principal = self.holdings.principal(naming.owner, naming.role);
+        let target = &self.plan.target;
+        let values = match principal.tenant {
+            Some(owner) => target.tenant.get(owner.index() as usize)?.env.get(naming.role),
+            None => target.operator.get(naming.role),
+        };
+        values?.contains_key(name).then(|| ledger::placeholder(&ledger::given_name(name, &principal)))
     }
 
     /// A planted value of the acting principal's own row: `TABLE.COLUMN`.

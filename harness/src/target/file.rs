@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct TargetFile {
     /// Where the service answers, or `{env:NAME}`; needed only without `[launch]`.
     #[serde(default)]
     pub base_url: Option<String>,
+    /// A request whose answer is not whole after so long is given up, seconds.
+    #[serde(default = "default_timeout_s")]
+    pub timeout_s: u64,
     /// How to start it. Without this block it runs already, at `base_url`.
     #[serde(default)]
     pub launch: Option<Launch>,
@@ -47,6 +51,10 @@ pub struct TargetFile {
     pub role: Vec<Role>,
     /// What each operation of the document is about, and who may call it.
     pub operation: Vec<Access>,
+}
+
+fn default_timeout_s() -> u64 {
+    20
 }
 
 /// How the service is started. In `args` and `env`: `{address}` (host:port to listen on), `{port}`, `{pool_size}`,
@@ -369,6 +377,11 @@ impl TargetFile {
     /// The role of that name.
     pub fn role(&self, name: &str) -> Option<&Role> {
         self.role.iter().find(|role| role.name == name)
+    }
+
+    /// How long an answer may take.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_s.max(1))
     }
 
     /// The channels that can be listened on: HTTP and the document always, the others where there is a database.

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::canary::Owner;
 use crate::error::{Error, Result};
+use crate::ledger::given_name;
 use crate::plan::{Plan, Proof};
 use crate::principal::{NOBODY, Principal};
 use crate::target::credential::Credential;
@@ -84,6 +85,8 @@ struct Pass {
 #[derive(Default)]
 pub struct Identities {
     passes: BTreeMap<Principal, Pass>,
+    /// What the environment gives, by the name that a plan has for it.
+    given: BTreeMap<String, String>,
     /// Everything that no report may show.
     hidden: Vec<String>,
 }
@@ -122,8 +125,11 @@ impl Identities {
                 for place in &pass.places {
                     place_of(place)?;
                 }
-                identities.hidden.extend(words.given.into_values().chain([pass.token.clone()]));
-                identities.passes.insert(holdings.principal(owner, &role.name), pass);
+                let principal = holdings.principal(owner, &role.name);
+                identities.hidden.extend(words.given.values().cloned().chain([pass.token.clone()]));
+                let named = words.given.into_iter().map(|(name, value)| (given_name(&name, &principal), value));
+                identities.given.extend(named);
+                identities.passes.insert(principal, pass);
             }
         }
         identities.hidden.retain(|secret| secret.len() >= HIDDEN_LEN_MIN);
@@ -144,6 +150,11 @@ impl Identities {
             if query { presented.query.push(pair) } else { presented.headers.push(pair) }
         }
         presented
+    }
+
+    /// What the environment gives under a plan's name for it: a secret, for requests alone.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.given.get(name).map(String::as_str)
     }
 
     /// `text` without any credential in it.

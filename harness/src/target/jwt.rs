@@ -29,3 +29,47 @@ pub(super) fn signed(
     let header = Header { kid: key_id.map(String::from), ..Header::new(named) };
     jsonwebtoken::encode(&header, &claims, &key).map_err(|_| format!("the key does not sign {algorithm:?}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{DecodingKey, Validation, decode};
+    use p256::elliptic_curve::rand_core::OsRng;
+    use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
+
+    use super::*;
+
+    #[test]
+    fn every_algorithm_signs_what_its_public_key_verifies() {
+        let ec = p256::SecretKey::random(&mut OsRng);
+        let rsa = rsa::RsaPrivateKey::new(&mut OsRng, 2048).expect("a key");
+        let ec_private = ec.to_pkcs8_pem(LineEnding::LF).expect("PEM");
+        let rsa_private = rsa.to_pkcs8_pem(LineEnding::LF).expect("PEM");
+        let ec_public = ec.public_key().to_public_key_pem(LineEnding::LF).expect("PEM");
+        let rsa_public = rsa.to_public_key().to_public_key_pem(LineEnding::LF).expect("PEM");
+        for (algorithm, named, private, public) in [
+            (Algorithm::HS256, jsonwebtoken::Algorithm::HS256, "secret\n", Ok(DecodingKey::from_secret(b"secret"))),
+            (
+                Algorithm::ES256,
+                jsonwebtoken::Algorithm::ES256,
+                &ec_private,
+                DecodingKey::from_ec_pem(ec_public.as_bytes()),
+            ),
+            (
+                Algorithm::RS256,
+                jsonwebtoken::Algorithm::RS256,
+                &rsa_private,
+                DecodingKey::from_rsa_pem(rsa_public.as_bytes()),
+            ),
+        ] {
+            let token = signed(algorithm, private, Some("k1"), json!({ "tenant": "t" }), 60).expect("signed");
+            let told = decode::<Value>(&token, &public.expect("a key"), &Validation::new(named)).expect("verified");
+            assert_eq!(
+                (told.header.kid.as_deref(), &told.claims["tenant"]),
+                (Some("k1"), &json!("t")),
+                "{algorithm:?}"
+            );
+        }
+        let error = signed(Algorithm::RS256, "nothing that signs", None, json!({}), 60).expect_err("no key");
+        assert!(error.contains("RS256") && !error.contains("nothing that signs"), "{error}");
+    }
+}

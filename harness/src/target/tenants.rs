@@ -90,8 +90,14 @@ pub(super) fn check(file: &TargetFile) -> Result<(), String> {
             ));
         }
         for role in file.role.iter().filter(|role| !role.platform) {
-            given(file, &role.credential, &role.name, tenant.env.get(&role.name), &format!("[tenant.env.{}]", role.name))
-                .map_err(|why| format!("[[tenant]] {}: {why}", tenant.name))?;
+            given(
+                file,
+                &role.credential,
+                &role.name,
+                tenant.env.get(&role.name),
+                &format!("[tenant.env.{}]", role.name),
+            )
+            .map_err(|why| format!("[[tenant]] {}: {why}", tenant.name))?;
         }
         unknown_role(file, tenant.env.keys()).map_err(|why| format!("[[tenant]] {}: {why}", tenant.name))?;
     }
@@ -114,13 +120,7 @@ fn unknown_role<'a>(file: &TargetFile, mut roles: impl Iterator<Item = &'a Strin
 }
 
 /// Checks that `values` has all that the credential's templates ask for.
-fn given(
-    file: &TargetFile,
-    credential: &str,
-    role: &str,
-    values: Option<&Values>,
-    place: &str,
-) -> Result<(), String> {
+fn given(file: &TargetFile, credential: &str, role: &str, values: Option<&Values>, place: &str) -> Result<(), String> {
     let Some(credential) = file.credential.get(credential) else { return Ok(()) };
     let mut texts = credential.send().places().join(" ");
     let mut wanted: Vec<&str> = Vec::new();
@@ -137,5 +137,60 @@ fn given(
     match wanted.into_iter().find(|name| !values.is_some_and(|values| values.contains_key(*name))) {
         Some(name) => Err(format!("{place} does not say which variable holds `{name}` of application role {role}")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: &str = r#"
+name = "notes"
+openapi = "/openapi.json"
+base_url = "http://localhost"
+tenant = [
+  { name = "a", id = "1", env = { member = { token = "A" } } },
+  { name = "b", id = "2", env = { member = { token = "B" } } },
+]
+credential.token = { kind = "token" }
+role = [{ name = "member", credential = "token" }]
+operation = [{ id = "create", allow = ["member"], table = "notes", creates = "/id" }]
+[[plant.table]]
+name = "notes"
+per = "row"
+by = "create"
+columns = { id = "learnt:/id" }
+"#;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        TargetFile::parse(SOUND, "sound").expect("sound");
+        for (from, to, says) in [
+            ("id = \"1\", ", "", "give its id or id_env"),
+            ("{ name = \"b\", id = \"2\", env = { member = { token = \"B\" } } },", "", "two or more"),
+            ("token = \"B\"", "", "[tenant.env.member] does not say which variable holds `token`"),
+            ("env = { member = { token = \"A\" } }", "env = { membr = { token = \"A\" } }", "`token`"),
+            ("by = \"create\"\n", "", "`by` must name what makes its rows"),
+            ("by = \"create\"\n", "by = \"creat\"\n", "did you mean `create`"),
+            ("[[plant.table]]", "[database]\n[[plant.table]]", "leave one out"),
+            ("{ kind = \"token\" }", "{ kind = \"secret\" }", "use kind = \"token\""),
+            ("{ kind = \"token\" }", "{ kind = \"trusted\", send = \"X: {given:who}\" }", "`who`"),
+        ] {
+            let text = SOUND.replace(from, to);
+            assert_ne!(text, SOUND, "{from}");
+            let error = TargetFile::parse(&text, "broken").map(drop).expect_err(says).to_string();
+            assert!(error.contains(says), "{says}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_not_set_is_named_with_its_place() {
+        let mut variables = Variables::default();
+        variables.set("TAKEN", "x");
+        assert_eq!(variables.resolve("{env:TAKEN}", "base_url").expect("set"), "x");
+        assert_eq!(variables.resolve("http://x", "base_url").expect("no variable"), "http://x");
+        let error =
+            variables.get("PARTYWALL_TEST_NEVER_SET", "[tenant.env.member] of a").expect_err("unset").to_string();
+        assert!(error.contains("PARTYWALL_TEST_NEVER_SET") && error.contains("[tenant.env.member] of a"), "{error}");
     }
 }

@@ -66,7 +66,7 @@ impl Notes {
     }
 }
 
-const DOCUMENT: &str = include_str!("../openapi.json");
+const DOCUMENT: &str = include_str!("openapi.json");
 
 /// The tenant that the request's token proves.
 struct Tenant(String);
@@ -75,12 +75,17 @@ impl FromRequestParts<Notes> for Tenant {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, notes: &Notes) -> Result<Self, StatusCode> {
-        let token = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let token =
+            parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         token.and_then(|token| notes.tenants.get(token)).cloned().map(Self).ok_or(StatusCode::UNAUTHORIZED)
     }
 }
 
-async fn create(Tenant(tenant): Tenant, State(notes): State<Notes>, Json(new): Json<NewNote>) -> (StatusCode, Json<Note>) {
+async fn create(
+    Tenant(tenant): Tenant,
+    State(notes): State<Notes>,
+    Json(new): Json<NewNote>,
+) -> (StatusCode, Json<Note>) {
     let note = Note { id: Uuid::new_v4(), title: new.title, text: new.text, tenant };
     notes.kept().push(note.clone());
     (StatusCode::CREATED, Json(note))
@@ -90,7 +95,11 @@ async fn list(Tenant(tenant): Tenant, State(notes): State<Notes>) -> Json<Vec<No
     Json(notes.kept().iter().filter(|note| note.tenant == tenant).cloned().collect())
 }
 
-async fn read(Tenant(tenant): Tenant, State(notes): State<Notes>, Path(id): Path<Uuid>) -> Result<Json<Note>, StatusCode> {
+async fn read(
+    Tenant(tenant): Tenant,
+    State(notes): State<Notes>,
+    Path(id): Path<Uuid>,
+) -> Result<Json<Note>, StatusCode> {
     let kept = notes.kept();
     let found = kept.iter().find(|note| note.id == id && notes.may_see(&tenant, note));
     found.cloned().map(Json).ok_or(StatusCode::NOT_FOUND)

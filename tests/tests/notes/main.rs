@@ -1,14 +1,17 @@
-//! The wall of the notes, guarded.
+//! A service of one's own, guarded in a test of its own: `service.rs` is the service, `partywall.toml` all that Partywall
+//! is told of it.
+
+mod service;
 
 use partywall::campaign::{Campaign, Ended};
 use partywall::target::file::TargetFile;
-use partywall_example::Notes;
+use service::Notes;
 
 async fn certified(notes: Notes) -> partywall::error::Result<Ended> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
     let service = tokio::spawn(axum::serve(listener, notes.router()).into_future());
-    let target = TargetFile::parse(include_str!("../partywall.toml"), "partywall.toml")?;
+    let target = TargetFile::parse(include_str!("partywall.toml"), "partywall.toml")?;
     let campaign = Campaign::against(target).variable("NOTES_URL", &url).max_cases(500);
     let ended = campaign.variable("ACME_TOKEN", ACME).variable("GLOBEX_TOKEN", GLOBEX).run().await;
     service.abort();
