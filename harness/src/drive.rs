@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
@@ -14,6 +13,7 @@ use crate::canary::{Scanner, Sighting, layers};
 use crate::error::Result;
 use crate::history::{Answered, ListFacts, Observation, Outcome, Sent};
 use crate::ledger::{Ledger, filled, placeholders};
+use crate::patience::Patience;
 use crate::plan::{Plan, Request, Sequence, Step};
 use crate::target::file::ListShape;
 use crate::target::http::{self, Raw};
@@ -24,9 +24,6 @@ const TRIES_MAX: u32 = 60;
 const AGAIN: Duration = Duration::from_millis(250);
 /// Pages that one walk follows at most; a list that never ends must not hold the run.
 const PAGES_MAX: u32 = 400;
-/// How long a target that answers 429 is waited for: once, and in all while one pool state is driven.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
-const PATIENCE: Duration = Duration::from_secs(300);
 /// Bytes of a body kept as witness.
 const WITNESS_MAX: usize = 64 << 10;
 /// Bytes of a body read as JSON: a tree of it takes many times as much.
@@ -56,24 +53,6 @@ pub struct Door {
     pub patience: Patience,
     /// When driving began.
     pub began: Instant,
-}
-
-/// A budget of waiting, which all lanes share.
-pub struct Patience(AtomicU64);
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self(AtomicU64::new(PATIENCE.as_millis() as u64))
-    }
-}
-
-impl Patience {
-    /// Takes `time` out of the budget; false when it is asked for too much, or too little is left.
-    pub fn spend(&self, time: Duration) -> bool {
-        let ms = time.as_millis() as u64;
-        let rest = |left: u64| left.checked_sub(ms).filter(|_| time <= RETRY_AFTER_MAX);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_ok()
-    }
 }
 
 /// The sequences that lanes draw from, one at a time.

@@ -10,6 +10,7 @@ use crate::canary::{Owner, Scanner, layers};
 use crate::error::{Error, Result};
 use crate::history::Outcome;
 use crate::ledger::{self, Ledger};
+use crate::patience::RETRY_AFTER_MAX;
 use crate::plan::{Plan, Planner, Planting, Proof, Request, Showing};
 use crate::principal::Principal;
 use crate::target::file::PlantTable;
@@ -22,7 +23,6 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(15);
 const AGAIN: Duration = Duration::from_millis(250);
 /// How often one object is tried to be made while the service says "not now" or "later".
 const TRIES_MAX: u32 = 60;
-const LATER_MAX: Duration = Duration::from_secs(30);
 /// Pages of a list that are followed at most.
 const PAGES_MAX: u32 = 400;
 /// Values imagined of each column, for objects that nobody has.
@@ -101,7 +101,7 @@ impl Settling<'_> {
 /// One owner's way in.
 struct Door<'a> {
     settling: &'a Settling<'a>,
-    client: reqwest::Client,
+    client: http::Client,
     known: &'a Ledger,
 }
 
@@ -118,7 +118,7 @@ impl Door<'_> {
                 status => return Err(format!("answered {status}")),
             };
             last = format!("answered {} to the end", raw.status);
-            if wait > LATER_MAX {
+            if wait > RETRY_AFTER_MAX {
                 break;
             }
             tokio::time::sleep(wait).await;

@@ -161,3 +161,10 @@ async fn a_tenant_taken_from_the_query_is_seen_over_http_alone() -> anyhow::Resu
     assert_eq!(violated(&ended)[..1], ["context/forged-query"]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_total_over_all_tenants_is_seen_over_http_alone() -> anyhow::Result<()> {
+    let ended = seen("count-unscoped").await?;
+    assert!(violated(&ended).contains(&"read/total"), "{:?}", violated(&ended));
+    Ok(())
+}

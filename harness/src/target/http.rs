@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, Response};
+pub use reqwest::Client;
+use reqwest::{Method, Response};
 
 use crate::error::{Error, Result};
 use crate::history::Outcome;

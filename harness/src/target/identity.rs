@@ -187,7 +187,7 @@ impl Issuer<'_> {
                     .map_err(|why| Error::Usage(format!("[credential.{}]: {why}", role.credential)))
             }
             Credential::Login { path, body, token, .. } => {
-                let body = words.fill(&fill(body, self.holdings, self.secrets, owner, &role.name)?);
+                let body = fill(&words.fill(body), self.holdings, self.secrets, owner, &role.name)?;
                 let url = if path.contains("://") { path.clone() } else { format!("{}{path}", self.base_url) };
                 sign_in(self.client, &url, &body, token).await.map_err(|why| {
                     Error::Unreachable(format!(

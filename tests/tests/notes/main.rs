@@ -1,11 +1,14 @@
 //! A service of one's own, guarded in a test of its own: `service.rs` is the service, `partywall.toml` all that Partywall
 //! is told of it.
 
+mod credentials;
+mod hostile;
+mod planting;
 mod service;
 
 use partywall::campaign::{Campaign, Ended};
 use partywall::target::file::TargetFile;
-use service::Notes;
+use service::{Habit, Notes};
 
 async fn certified(notes: Notes) -> partywall::error::Result<Ended> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -30,6 +33,6 @@ async fn no_tenant_sees_another_ones_notes() -> partywall::error::Result<()> {
 #[tokio::test]
 #[should_panic(expected = "read_note answered 200")]
 async fn a_note_found_by_its_id_alone_is_caught() {
-    let notes = Notes::new([(ACME, "acme"), (GLOBEX, "globex")]).leaking();
+    let notes = Notes::new([(ACME, "acme"), (GLOBEX, "globex")]).with(Habit::Leaks);
     certified(notes).await.expect("a run").assert_upheld();
 }

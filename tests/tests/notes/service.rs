@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex};
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// What a tenant is told of a note.
 #[derive(Clone, Serialize)]
 pub struct Note {
-    id: Uuid,
+    id: Value,
     title: String,
     text: String,
     #[serde(skip)]
@@ -33,7 +35,25 @@ pub struct NewNote {
 pub struct Notes {
     tenants: Arc<HashMap<String, String>>,
     kept: Arc<Mutex<Vec<Note>>>,
-    leaks: bool,
+    habit: Habit,
+}
+
+/// What is particular about a service.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Habit {
+    /// Nothing: its wall stands.
+    #[default]
+    Sound,
+    /// A note is found by its id alone.
+    Leaks,
+    /// Lists are empty.
+    Hides,
+    /// Nothing can be made.
+    Refuses,
+    /// Notes have numbers that count up.
+    Counts,
+    /// Who made a note is told where it is, and nothing else.
+    Points,
 }
 
 impl Notes {
@@ -43,9 +63,9 @@ impl Notes {
         Self { tenants: Arc::new(tenants), ..Self::default() }
     }
 
-    /// The same with a hole: a note is found by its id alone.
-    pub fn leaking(self) -> Self {
-        Self { leaks: true, ..self }
+    /// The same with a habit.
+    pub fn with(self, habit: Habit) -> Self {
+        Self { habit, ..self }
     }
 
     /// Its routes.
@@ -59,10 +79,6 @@ impl Notes {
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Vec<Note>> {
         self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn may_see(&self, tenant: &str, note: &Note) -> bool {
-        self.leaks || note.tenant == tenant
     }
 }
 
@@ -81,33 +97,47 @@ impl FromRequestParts<Notes> for Tenant {
     }
 }
 
-async fn create(
-    Tenant(tenant): Tenant,
-    State(notes): State<Notes>,
-    Json(new): Json<NewNote>,
-) -> (StatusCode, Json<Note>) {
-    let note = Note { id: Uuid::new_v4(), title: new.title, text: new.text, tenant };
-    notes.kept().push(note.clone());
-    (StatusCode::CREATED, Json(note))
+async fn create(Tenant(tenant): Tenant, State(notes): State<Notes>, Json(new): Json<NewNote>) -> Response {
+    if notes.habit == Habit::Refuses {
+        return StatusCode::UNPROCESSABLE_ENTITY.into_response();
+    }
+    let mut kept = notes.kept();
+    let id = if notes.habit == Habit::Counts { kept.len().into() } else { Uuid::new_v4().to_string().into() };
+    let note = Note { id, title: new.title, text: new.text, tenant };
+    kept.push(note.clone());
+    let location = [(header::LOCATION, format!("/notes/{}", plain(&note.id)))];
+    match notes.habit {
+        Habit::Points => (StatusCode::CREATED, location).into_response(),
+        _ => (StatusCode::CREATED, location, Json(note)).into_response(),
+    }
 }
 
 async fn list(Tenant(tenant): Tenant, State(notes): State<Notes>) -> Json<Vec<Note>> {
-    Json(notes.kept().iter().filter(|note| note.tenant == tenant).cloned().collect())
+    let shown = |note: &&Note| note.tenant == tenant && notes.habit != Habit::Hides;
+    Json(notes.kept().iter().filter(shown).cloned().collect())
 }
 
 async fn read(
     Tenant(tenant): Tenant,
     State(notes): State<Notes>,
-    Path(id): Path<Uuid>,
+    Path(id): Path<String>,
 ) -> Result<Json<Note>, StatusCode> {
     let kept = notes.kept();
-    let found = kept.iter().find(|note| note.id == id && notes.may_see(&tenant, note));
+    let may_see = |note: &Note| note.tenant == tenant || notes.habit == Habit::Leaks;
+    let found = kept.iter().find(|note| plain(&note.id) == id && may_see(note));
     found.cloned().map(Json).ok_or(StatusCode::NOT_FOUND)
 }
 
-async fn delete(Tenant(tenant): Tenant, State(notes): State<Notes>, Path(id): Path<Uuid>) -> StatusCode {
+async fn delete(Tenant(tenant): Tenant, State(notes): State<Notes>, Path(id): Path<String>) -> StatusCode {
     let mut kept = notes.kept();
-    let before = kept.len();
-    kept.retain(|note| note.id != id || note.tenant != tenant);
-    if kept.len() < before { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
+    let Some(note) = kept.iter_mut().find(|note| plain(&note.id) == id && note.tenant == tenant) else {
+        return StatusCode::NOT_FOUND;
+    };
+    // Its place stays, so that numbers go on counting.
+    note.tenant.clear();
+    StatusCode::NO_CONTENT
+}
+
+fn plain(id: &Value) -> String {
+    id.as_str().map_or_else(|| id.to_string(), String::from)
 }

@@ -1,8 +1,5 @@
 //! Every kind of credential opens the door that it is for, and each door is guarded by the same run.
 
-#[path = "notes/service.rs"]
-mod service;
-
 use axum::Json;
 use axum::extract::Request;
 use axum::http::HeaderMap;
@@ -11,10 +8,10 @@ use axum::routing::post;
 use partywall::campaign::Campaign;
 use partywall::target::file::TargetFile;
 use serde_json::{Value, json};
-use service::Notes;
 
-const ACME: &str = "acme-5ad1c1b07c0f4f7e";
-const GLOBEX: &str = "globex-93be12aa61d84c55";
+use crate::service::Notes;
+use crate::{ACME, GLOBEX};
+
 const KEY: &str = "a key of the tests that signs what nobody believes elsewhere";
 
 /// Finds a credential where a door looks for it; the token of notes that it stands for.
@@ -59,7 +56,7 @@ async fn opens(credential: &str, door: Door) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     let service = tokio::spawn(axum::serve(listener, notes).into_future());
-    let file = include_str!("notes/partywall.toml").replace("kind = \"token\"", credential);
+    let file = include_str!("partywall.toml").replace("kind = \"token\"", credential);
     let campaign = Campaign::against(TargetFile::parse(&file, credential)?).max_cases(50).variable("KEY", KEY);
     let campaign = campaign.variable("NOTES_URL", &url).variable("ACME_TOKEN", ACME).variable("GLOBEX_TOKEN", GLOBEX);
     let ended = campaign.run().await?;
