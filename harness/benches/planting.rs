@@ -22,7 +22,7 @@ const TABLE: &str = "CREATE UNLOGGED TABLE planted (tenant_id uuid, id uuid, occ
 
 fn mint() -> Mint {
     let window = TimeWindow { start_unix_s: 1_750_000_000, seconds: 26_000_000, owners: TENANTS, rows_per_owner: ROWS };
-    Mint::new(Seed(1).canary_key(), window)
+    Mint::new(Seed(1).canary_key(0), window)
 }
 
 fn row(mint: &Mint, owner: u32, row: u32) -> Vec<Field> {

@@ -21,7 +21,7 @@ fn window(owners: u32) -> TimeWindow {
 /// Audit events as JSON; one row in `every` is planted.
 fn traffic(every: u32) -> Vec<u8> {
     let mut rng = Seed(1).stream("bench", 0);
-    let mint = Mint::new(Seed(1).canary_key(), window(10));
+    let mint = Mint::new(Seed(1).canary_key(0), window(10));
     let mut text = String::with_capacity(BYTES + 1024);
     let mut row = 0;
     while text.len() < BYTES {
@@ -73,7 +73,7 @@ fn ratio(mut a: impl FnMut() -> u64, mut b: impl FnMut() -> u64) -> f64 {
 }
 
 fn scanning(criterion: &mut Criterion) {
-    let key = Seed(1).canary_key();
+    let key = Seed(1).canary_key(0);
     let (few, many) = (Scanner::new(key, window(10)), Scanner::new(key, window(100_000)));
     let finder = Finder::new("3333");
     for (name, every) in [("one row in 200 planted", 200), ("every row planted", 1)] {

@@ -12,10 +12,12 @@ use tokio::sync::{Mutex, mpsc};
 use crate::canary::{Scanner, Sighting, layers};
 use crate::error::Result;
 use crate::history::{Answered, ListFacts, Observation, Outcome, Sent};
+use crate::ledger::{Ledger, filled, placeholders};
 use crate::likeness::{self, Likeness};
+use crate::patience::Patience;
 use crate::plan::{HEADER, Plan, Request, Sequence, Step, Vector};
 use crate::target::file::ListShape;
-use crate::target::http::{self, Raw, TIMEOUT};
+use crate::target::http::{self, Raw};
 use crate::target::identity::{Identities, Secrets};
 
 /// A step that is told "not now" is tried so often, and so long after.
@@ -25,6 +27,8 @@ const AGAIN: Duration = Duration::from_millis(250);
 const PAGES_MAX: u32 = 400;
 /// Bytes of a body kept as witness.
 const WITNESS_MAX: usize = 64 << 10;
+/// Bytes of a body read as JSON: a tree of it takes many times as much.
+const PARSED_MAX: usize = 8 << 20;
 /// Headers whose content may show a row; credentials and cookies are never kept.
 const KEPT_HEADERS: [&str; 8] =
     ["content-type", "etag", "location", "link", "content-disposition", "cache-control", "vary", "retry-after"];
@@ -44,6 +48,10 @@ pub struct Door {
     pub secrets: Arc<Secrets>,
     /// The run's scanner.
     pub scanner: Arc<Scanner>,
+    /// What was learnt of given tenants.
+    pub ledger: Arc<Ledger>,
+    /// How long a target that says "later" is still waited for.
+    pub patience: Patience,
     /// When driving began.
     pub began: Instant,
     /// Whether every body is kept, or only those that a finding may need.
@@ -65,7 +73,7 @@ pub async fn lane(
     until: Option<Instant>,
     pause: Option<Duration>,
 ) -> Result<()> {
-    let client = http::client(TIMEOUT)?;
+    let client = http::client(door.plan.target.timeout())?;
     loop {
         if until.is_some_and(|until| Instant::now() >= until) {
             return Ok(());
@@ -81,6 +89,7 @@ pub async fn lane(
             shown: BTreeMap::new(),
             before: Duration::ZERO,
             status: None,
+            later: None,
             out: &out,
         };
         for (position, step) in sequence.steps.iter().enumerate() {
@@ -106,11 +115,14 @@ struct Run<'a> {
     before: Duration,
     /// What the exchange before was answered.
     status: Option<u16>,
+    /// How long it asks to be left alone, where it was 429.
+    later: Option<Duration>,
     out: &'a mpsc::Sender<Observation>,
 }
 
 impl Run<'_> {
-    /// Runs one step, again and again while it must succeed and is told "not now"; false when nobody listens any more.
+    /// Runs one step, again and again while it must succeed and is told "not now", or is told "later"; false when nobody
+    /// listens any more.
     async fn step(&mut self, sequence: &Sequence, position: u32, step: &Step) -> bool {
         let busy = self.door.plan.target.access(&step.cell.operation).map_or_else(Vec::new, |a| a.busy.clone());
         for _ in 0..TRIES_MAX {
@@ -118,10 +130,12 @@ impl Run<'_> {
                 return false;
             }
             let told = self.status.is_some_and(|status| busy.contains(&status));
-            if !told || step.expect.answer != crate::plan::Answer::Success {
-                break;
-            }
-            tokio::time::sleep(AGAIN).await;
+            let wait = match self.later {
+                Some(later) if self.door.patience.spend(later) => later,
+                None if told && step.expect.answer == crate::plan::Answer::Success => AGAIN,
+                _ => break,
+            };
+            tokio::time::sleep(wait).await;
         }
         true
     }
@@ -137,11 +151,13 @@ impl Run<'_> {
             }
             let sent_at = Instant::now();
             let (sent, outcome, next) = self.exchange(&step, shape).await;
-            let more = step.walk && next.is_some() && page + 1 < PAGES_MAX;
+            let ended = !step.walk || next.is_none();
+            let more = !ended && page + 1 < PAGES_MAX;
             cursor = next;
             let mut outcome = outcome;
             if let Outcome::Answered(Answered { list: Some(list), .. }) = &mut outcome {
-                list.last = !more;
+                // A walk that is given up has not ended: what it did not show may come yet.
+                list.last = ended;
             }
             let observation = Observation {
                 number: 0,
@@ -167,29 +183,41 @@ impl Run<'_> {
     }
 
     async fn exchange(&mut self, step: &Step, shape: Option<&ListShape>) -> (Sent, Outcome, Option<String>) {
-        self.status = None;
+        (self.status, self.later) = (None, None);
+        let unmade = self.tables(step).into_iter().find_map(|table| Some((table, self.door.ledger.unmade(table)?)));
+        if let Some((table, why)) = unmade {
+            let why = format!("not all rows of {table} could be made: {why}");
+            return (Sent { url: step.request.path.clone(), body: None }, Outcome::NotSent { why }, None);
+        }
+        let identities = &self.door.identities;
+        let known = |name: &str| self.value(name, &self.captured).is_some() || identities.given(name).is_some();
         let missing = |request: &Request| {
             let texts = std::iter::once(&request.path).chain(request.query.iter().map(|(_, v)| v));
             let texts = texts.chain(request.body.iter().map(|(_, body)| body));
-            texts
-                .flat_map(|t| placeholders(t))
-                .find(|name| *name != "password" && !self.captured.contains_key(*name))
-                .map(String::from)
+            texts.flat_map(|t| placeholders(t)).find(|name| *name != "password" && !known(name)).map(String::from)
         };
         if let Some(name) = missing(&step.request) {
             let why = format!("an earlier step did not yield `{name}`");
             let sent = Sent { url: step.request.path.clone(), body: None };
             return (sent, Outcome::NotSent { why }, None);
         }
-        let fill = |text: &str| filled(text, &self.captured, None);
-        let url = http::url_of(&step.request, &fill);
-        let body = step.request.body.as_ref().map(|(_, body)| body);
-        let shown = body.map(|body| filled(body, &self.shown, Some("[redacted]")));
-        let real = body.map(|body| filled(body, &self.captured, Some(&self.door.secrets.password)));
+        let url = http::url_of(&step.request, &|text| filled(text, &|name| self.value(name, &self.captured)));
+        let body = step.request.body.as_ref().map(|(_, body)| self.door.ledger.filled_body(body));
+        let hide = |_: &str| Some("[redacted]".to_string());
+        let tell = |secret: &str| Some(secret.to_string());
+        let filled_body = |captured: &BTreeMap<String, String>, secret: &dyn Fn(&str) -> Option<String>| {
+            let value = |name: &str| match name {
+                "password" => secret(&self.door.secrets.password),
+                name => self.value(name, captured).or_else(|| secret(identities.given(name)?)),
+            };
+            body.as_ref().map(|body| filled(body, &|name| value(name).map(|text| escaped(&text))))
+        };
+        let shown = filled_body(&self.shown, &hide);
+        let real = filled_body(&self.captured, &tell);
         let sent = Sent { url: url.clone(), body: shown };
-        let credential = self.door.identities.header(&step.actor, step.request.proof);
+        let credential = self.door.identities.presented(&step.actor, step.request.proof);
         let request = self.filled(&step.request, real.as_ref());
-        let exchange = http::exchange(self.client, &self.door.base_url, &request, &url, real, credential.as_ref());
+        let exchange = http::exchange(self.client, &self.door.base_url, &request, &url, real, &credential);
         let begun = Instant::now();
         let raw = match step.abandon_after {
             Some(percent) => tokio::select! {
@@ -202,6 +230,7 @@ impl Run<'_> {
         self.status = raw.as_ref().ok().map(|raw| raw.status);
         match raw {
             Ok(raw) => {
+                self.later = (raw.status == 429).then(|| http::retry_after(&raw));
                 let (answer, next) = self.answered(step, shape, &sent, &request, raw);
                 (sent, Outcome::Answered(answer), next)
             }
@@ -211,7 +240,7 @@ impl Run<'_> {
 
     /// `request` with captured values in their places; a header whose value nobody yielded is left out.
     fn filled(&self, request: &Request, body: Option<&String>) -> Request {
-        let fill = |text: &String| filled(text, &self.captured, None);
+        let fill = |text: &String| filled(text, &|name| self.value(name, &self.captured));
         let headers = request.headers.iter().map(|(name, value)| (name.clone(), fill(value)));
         Request {
             path: fill(&request.path),
@@ -220,6 +249,19 @@ impl Run<'_> {
             body: request.body.as_ref().zip(body).map(|((kind, _), body)| (kind.clone(), body.clone())),
             ..request.clone()
         }
+    }
+
+    /// What a placeholder stands for: what an earlier step yielded, or what was learnt.
+    fn value(&self, name: &str, captured: &BTreeMap<String, String>) -> Option<String> {
+        captured.get(name).cloned().or_else(|| self.door.ledger.value(name).map(|(text, _)| text.into()))
+    }
+
+    /// The planted tables that a step is about.
+    fn tables<'s>(&'s self, step: &'s Step) -> Vec<&'s str> {
+        let access = self.door.plan.target.access(&step.cell.operation);
+        let params = access.iter().flat_map(|a| a.params.values().filter_map(|reference| reference.split('.').next()));
+        let own = access.and_then(|a| a.table.as_deref());
+        params.chain(own).collect()
     }
 
     fn answered(
@@ -231,11 +273,16 @@ impl Run<'_> {
         raw: Raw,
     ) -> (Answered, Option<String>) {
         let encoding = raw.headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, v)| v.as_str());
-        let body = layers(&raw.body, encoding);
+        let (body, broken) = layers(&raw.body, encoding);
         let (sightings, echoes) = self.sightings(step, sent, &raw.headers, &body);
         let lists = step.expect.lists.is_some() && (200..300).contains(&raw.status);
-        let parsed: Option<Value> =
-            if lists || !step.captures.is_empty() { serde_json::from_slice(&body).ok() } else { None };
+        let parsed: Option<Value> = if (lists || !step.captures.is_empty()) && body.len() <= PARSED_MAX {
+            serde_json::from_slice(&body).ok()
+        } else {
+            None
+        };
+        let long = (lists && body.len() > PARSED_MAX).then(|| format!("a list of {} bytes is not read", body.len()));
+        let cut = raw.cut.or_else(|| broken.map(String::from)).or(long);
         for (name, pointer) in &step.captures {
             let value = match pointer.strip_prefix(HEADER) {
                 Some(wanted) => raw.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()),
@@ -266,8 +313,10 @@ impl Run<'_> {
         let telling = foreign
             || compared
             || (success && matches!(step.expect.answer, crate::plan::Answer::Denied | crate::plan::Answer::Refused));
-        let excerpt = telling.then(|| excerpt(&body));
-        let headers = raw.headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())).cloned().collect();
+        let redacted = |text: &str| self.door.identities.redacted(text);
+        let excerpt = telling.then(|| redacted(&excerpt(&body)));
+        let kept = raw.headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str()));
+        let headers = kept.map(|(name, value)| (name.clone(), redacted(value))).collect();
         let answer = Answered {
             status: raw.status,
             headers,
@@ -276,6 +325,7 @@ impl Run<'_> {
             echoes,
             list,
             likeness: compared.then(|| Likeness::of(&raw.headers, &body, &likeness::sent(request))),
+            cut,
             body: excerpt,
         };
         (answer, next)
@@ -321,8 +371,17 @@ async fn passed(time: Duration) {
     }
 }
 
+/// As it stands between the quotes of a JSON string.
+fn escaped(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].into()
+}
+
 /// A body as a witness may show it: bounded, its secrets left out.
 fn excerpt(body: &[u8]) -> String {
+    if body.len() > PARSED_MAX {
+        return format!("[{} bytes]", body.len());
+    }
     let text = match serde_json::from_slice::<Value>(body) {
         Ok(mut value) => {
             redact(&mut value);
@@ -347,24 +406,5 @@ fn redact(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(redact),
         _ => {}
-    }
-}
-
-/// Names between `⟦` and `⟧`.
-fn placeholders(text: &str) -> impl Iterator<Item = &str> {
-    text.split('⟦').skip(1).filter_map(|part| part.split('⟧').next())
-}
-
-fn filled(text: &str, captured: &BTreeMap<String, String>, password: Option<&str>) -> String {
-    if !text.contains('⟦') {
-        return text.into();
-    }
-    let mut out = text.to_string();
-    for (name, value) in captured {
-        out = out.replace(&format!("⟦{name}⟧"), value);
-    }
-    match password {
-        Some(password) => out.replace("⟦password⟧", password),
-        None => out,
     }
 }

@@ -124,6 +124,9 @@ pub struct Answered {
     /// What it must share with others to be alike, when the step is compared with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub likeness: Option<Likeness>,
+    /// Why the body is not whole: what came is searched, and what is missing proves nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
     /// The body, when a finding may need it as witness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,

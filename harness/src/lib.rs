@@ -5,6 +5,7 @@
 pub mod canary;
 pub mod cell;
 pub mod content;
+pub mod ledger;
 pub mod mutant;
 pub mod operation;
 pub mod plan;
@@ -21,7 +22,9 @@ pub mod target;
 pub mod drive;
 pub mod history;
 pub mod likeness;
+pub mod patience;
 pub mod plant;
+pub mod settle;
 pub mod snapshot;
 
 pub mod campaign;

@@ -74,6 +74,7 @@ fn field(
         Planted::Json(value) => Field::Json(value),
         Planted::Bytes(bytes) => Field::Bytes(bytes),
         Planted::Bigint(n) => Field::Bigint(n),
+        Planted::Learnt(name) => return Err(Error::Usage(format!("{name}: only what `by` makes is learnt"))),
         Planted::PasswordHash => Field::Text(hash.into()),
         Planted::SecretHash(principal) => {
             // The hash is of the whole secret, prefix included.

@@ -21,10 +21,10 @@ impl Seed {
         ChaCha8Rng::from_seed(self.bytes(domain, index))
     }
 
-    /// The key of the canaries of this run.
-    pub fn canary_key(self) -> [u8; 16] {
+    /// The key of the canaries of a run; `salt` tells runs of the same seed apart.
+    pub fn canary_key(self, salt: u64) -> [u8; 16] {
         let mut key = [0; 16];
-        key.copy_from_slice(&self.bytes("canary", 0)[..16]);
+        key.copy_from_slice(&self.bytes("canary", salt)[..16]);
         key
     }
 

@@ -7,11 +7,16 @@ use uuid::Uuid;
 
 use crate::canary::{Canary, Mint, Owner};
 use crate::content;
+use crate::ledger;
 use crate::principal::Principal;
-use crate::target::file::{Credential, Per, PlantTable, TargetFile};
+use crate::target::credential::Credential;
+use crate::target::file::{Per, PlantTable, TargetFile};
+use crate::target::tenants::is_learnt;
 
 /// Code of a column that nobody planted: the value was written through the service during the run.
 pub const WRITTEN: u16 = 1022;
+/// The column of whatever else stands in the body that made a row.
+pub const BODY: &str = "body";
 
 /// A planted column: table and column by the target file's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub enum Planted {
     PasswordHash,
     /// The SHA-256 of a principal's secret.
     SecretHash(Principal),
+    /// What the service makes and the ledger knows, by its name there.
+    Learnt(String),
 }
 
 /// The planted tenants' account.
@@ -64,6 +71,7 @@ pub struct Holdings {
     platform_roles: Vec<String>,
     prefixes: BTreeMap<String, String>,
     codes: Vec<(usize, String)>,
+    given_tenants: bool,
 }
 
 impl Holdings {
@@ -73,16 +81,20 @@ impl Holdings {
         let codes = tables
             .iter()
             .enumerate()
-            .flat_map(|(i, table)| table.columns.keys().map(move |column| (i, column.clone())))
+            .flat_map(|(i, table)| {
+                let body = table.by.iter().filter(|_| !table.columns.contains_key(BODY)).map(|_| BODY.to_string());
+                table.columns.keys().cloned().chain(body).map(move |column| (i, column))
+            })
             .collect();
         let platform_roles = target.role.iter().filter(|r| r.platform).map(|r| r.name.clone()).collect();
         let prefixes = target.role.iter().filter_map(|role| match target.credential.get(&role.credential)? {
             Credential::Secret { prefix, .. } => Some((role.name.clone(), prefix.clone())),
-            Credential::Login { .. } => None,
+            _ => None,
         });
         let prefixes = prefixes.collect();
         let owners = (0..tenants).map(Owner::new).collect();
-        Self { tenants, rows, mint, owners, tables, platform_roles, prefixes, codes }
+        let given_tenants = !target.tenant.is_empty();
+        Self { tenants, rows, mint, owners, tables, platform_roles, prefixes, codes, given_tenants }
     }
 
     /// The same account, of which only those are planted.
@@ -136,7 +148,7 @@ impl Holdings {
         match table.per {
             Per::Tenant => 1,
             Per::Principal => u32::try_from(table.roles.len()).unwrap_or(0),
-            Per::Row => self.rows,
+            Per::Row => self.rows.min(table.rows_max.unwrap_or(u32::MAX)),
         }
     }
 
@@ -158,7 +170,8 @@ impl Holdings {
         })
     }
 
-    fn canary(&self, owner: Owner, row: u32, table: &str, column: &str) -> Canary {
+    /// The canary of a planted place.
+    pub fn canary(&self, owner: Owner, row: u32, table: &str, column: &str) -> Canary {
         Canary { owner, row, column: self.code(table, column) }
     }
 
@@ -178,7 +191,9 @@ impl Holdings {
                 .ok_or_else(|| format!("{}: `{generator}` names no planted principal", at()))
         };
         Ok(match word {
-            "tenant" => Planted::Uuid(self.tenant_id(owner)),
+            _ if is_learnt(generator) => Planted::Learnt(ledger::name(table, column, owner, row)),
+            "tenant" if self.given_tenants => Planted::Learnt(ledger::tenant_name(owner)),
+            "tenant" => Planted::Uuid(self.tenant_uuid(owner)),
             "principal" if rest.is_empty() => Planted::Uuid(self.mint.uuid(canary)),
             "principal" => principal(Some(rest))?,
             "actor" => principal(self.actor(spec, row))?,
@@ -229,6 +244,8 @@ impl Holdings {
                     "value",
                     "password",
                     "secret_sha256",
+                    "learnt",
+                    "listed",
                 ];
                 return Err(format!("{}: {}", at(), crate::error::unknown("generator", word, known)));
             }
@@ -244,8 +261,16 @@ impl Holdings {
         }
     }
 
-    /// The id of a tenant: a canary of its own, the `tenant` column of the first table planted per tenant.
-    pub fn tenant_id(&self, owner: Owner) -> Uuid {
+    /// The id of a tenant, as requests name it.
+    pub fn tenant_id(&self, owner: Owner) -> String {
+        match self.given_tenants {
+            true => ledger::placeholder(&ledger::tenant_name(owner)),
+            false => self.tenant_uuid(owner).to_string(),
+        }
+    }
+
+    /// A planted tenant's id: a canary of its own, the `tenant` column of the first table planted per tenant.
+    fn tenant_uuid(&self, owner: Owner) -> Uuid {
         let home = self.tables.iter().find(|t| t.per == Per::Tenant);
         let column = home.and_then(|t| t.columns.iter().find(|(_, g)| *g == "tenant").map(|(c, _)| (t, c)));
         match column {
@@ -270,7 +295,17 @@ impl Planted {
             Self::Inet(address) => address.to_string(),
             Self::Json(value) => value.to_string(),
             Self::Bigint(n) => n.to_string(),
+            Self::Learnt(name) => ledger::placeholder(name),
             Self::Bytes(_) | Self::PasswordHash | Self::SecretHash(_) => return None,
+        })
+    }
+
+    /// As it stands in a JSON body.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        Some(match self {
+            Self::Json(value) => value.clone(),
+            Self::Bigint(n) => (*n).into(),
+            other => other.text()?.into(),
         })
     }
 }

@@ -8,6 +8,7 @@ use partywall::postgres::Source;
 use partywall::scenario::Bounds;
 use partywall::seed::Seed;
 use partywall::target::file::TargetFile;
+use partywall::target::tenants::Variables;
 
 /// A campaign against the bundled reference; its reports go to a folder that is kept only until the test ends.
 ///
@@ -28,6 +29,7 @@ pub fn campaign(seed: u64) -> anyhow::Result<(Campaign, tempfile::TempDir)> {
         dry_run: false,
         first_finding_only: false,
         variant: Variant::default(),
+        variables: Variables::default(),
     };
     Ok((campaign, reports))
 }

@@ -14,9 +14,12 @@ use crate::drive::{self, Door, Sequences};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::history::{self, Entry, Observation, Outcome};
+use crate::ledger::Ledger;
 use crate::oracle::Judge;
+use crate::patience::Patience;
 use crate::plan::{NONINTERFERENCE, Plan, Planner};
 use crate::postgres::Source;
+use crate::settle::Settling;
 use crate::target::http;
 use crate::target::identity::{Identities, Secrets};
 use crate::verdict::Verdict;
@@ -39,6 +42,8 @@ pub(super) struct Course<'a> {
     until: Option<Instant>,
     planned: u64,
     number: u64,
+    /// What was learnt of given tenants, once they are settled in.
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl<'a> Course<'a> {
@@ -53,7 +58,7 @@ impl<'a> Course<'a> {
         let began = Instant::now();
         let until = plan.bounds.time_s_max.map(|s| began + Duration::from_secs(s));
         let planned = Planner::new(plan.clone()).size();
-        Self { campaign, run, stage, plan, secrets, judge, writer, began, until, planned, number: 0 }
+        Self { campaign, run, stage, plan, secrets, judge, writer, began, until, planned, number: 0, ledger: None }
     }
 
     /// Drives every pool state; the service is launched anew for each pool size. What was observed is kept also when
@@ -163,18 +168,41 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    async fn door(&self, base_url: &str) -> Result<Door> {
-        let client = http::client(http::TIMEOUT)?;
+    async fn door(&mut self, base_url: &str) -> Result<Door> {
+        let client = http::client(self.plan.target.timeout())?;
         let holdings = self.plan.holdings();
+        let identities = Identities::establish(self.plan, &holdings, self.secrets, &client, base_url).await?;
+        let ledger = match &self.ledger {
+            Some(ledger) => ledger.clone(),
+            None => self.settled(&identities, base_url).await?,
+        };
+        self.ledger = Some(ledger.clone());
+        let scanner = Scanner::new(self.plan.canary_key(), self.plan.window());
         Ok(Door {
             plan: self.plan.clone(),
             base_url: base_url.into(),
-            identities: Identities::establish(self.plan, &holdings, self.secrets, &client, base_url).await?,
+            identities,
             secrets: self.secrets.clone(),
-            scanner: Arc::new(Scanner::new(self.plan.seed.canary_key(), self.plan.window())),
+            scanner: Arc::new(scanner.with_learnt(ledger.telling())),
+            ledger,
+            patience: Patience::default(),
             began: self.began,
             keeps_bodies: false,
         })
+    }
+
+    /// Settles given tenants in; there is nothing to learn of those that are planted.
+    async fn settled(&self, identities: &Identities, base_url: &str) -> Result<Arc<Ledger>> {
+        if self.plan.target.tenant.is_empty() {
+            return Ok(Arc::default());
+        }
+        let planner = Planner::new(self.plan.clone());
+        let settling = Settling { planner: &planner, plan: self.plan, identities, secrets: self.secrets, base_url };
+        let ledger = settling.settle().await?;
+        for (table, why) in ledger.failures() {
+            self.run.note(format!("not all rows of {table} could be made: {why}"));
+        }
+        Ok(Arc::new(ledger))
     }
 
     fn observe(&mut self, mut observation: Observation) -> Result<()> {
@@ -191,7 +219,7 @@ impl<'a> Course<'a> {
 
     /// Looks into the database, where it is open: nothing may be driven meanwhile.
     async fn inspect(&mut self) -> Result<()> {
-        let scanner = Scanner::new(self.plan.seed.canary_key(), self.plan.window());
+        let scanner = Scanner::new(self.plan.canary_key(), self.plan.window());
         match self.stage.snapshot(&self.plan.holdings(), &scanner).await? {
             Some(snapshot) => self.enter(&Entry::Snapshot { snapshot }),
             None => Ok(()),

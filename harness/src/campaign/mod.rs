@@ -1,14 +1,16 @@
 //! A bounded run from a scenario to a verdict: prepare the database, launch, plant, drive, observe, judge, report.
 
+mod against;
 mod course;
 mod interrupt;
 mod stage;
 mod worlds;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+pub use self::against::Against;
 use self::course::Course;
 pub use self::interrupt::Interrupt;
 use self::stage::Stage;
@@ -29,8 +31,9 @@ use crate::target::file::TargetFile;
 use crate::target::identity::Secrets;
 use crate::target::launch::{self, Service};
 use crate::target::openapi;
+use crate::target::tenants::Variables;
 use crate::tenant::Holdings;
-use crate::verdict::{Overall, Report, RunFacts};
+use crate::verdict::{Overall, Report, RunFacts, Verdict};
 
 /// What a campaign is made of.
 #[derive(Clone)]
@@ -59,6 +62,8 @@ pub struct Campaign {
     pub first_finding_only: bool,
     /// What a variant changes.
     pub variant: Variant,
+    /// What the variables hold that the target file names, before the process's own.
+    pub variables: Variables,
 }
 
 /// What a mutant changes about its target.
@@ -88,10 +93,21 @@ impl Ended {
     /// Panics unless every selected requirement was upheld and nothing was left out.
     ///
     /// # Panics
-    /// With the findings, when something was violated or inconclusive.
+    /// With the findings' sentences, and with what was inconclusive and why.
     pub fn assert_upheld(&self) {
-        let findings: Vec<&str> = self.report.judgement.findings.iter().map(|f| f.sentence.as_str()).collect();
-        assert!(self.exit == ExitCode::Upheld, "{:?}: {findings:#?}; see {}", self.exit, self.dir.display());
+        if self.exit == ExitCode::Upheld {
+            return;
+        }
+        let judgement = &self.report.judgement;
+        let mut said: Vec<String> =
+            judgement.findings.iter().map(|f| format!("{}: {}", f.requirement, f.sentence)).collect();
+        for requirement in &judgement.requirements {
+            if let Verdict::Inconclusive(why) = &requirement.verdict {
+                said.push(format!("{} is inconclusive: {why}", requirement.requirement));
+            }
+        }
+        said.extend(self.report.run.stopped_because.clone());
+        panic!("{:?}:\n{}\nThe report is in {}", self.exit, said.join("\n"), self.dir.display());
     }
 }
 
@@ -101,9 +117,18 @@ struct Run {
     dir: PathBuf,
     events: Events,
     interrupt: Interrupt,
+    notes: Mutex<Vec<String>>,
 }
 
 impl Run {
+    /// Tells what a reader should know, now and in the report.
+    fn note(&self, text: String) {
+        (self.events)(Event::Note(text.clone()));
+        if let Ok(mut notes) = self.notes.lock() {
+            notes.push(text);
+        }
+    }
+
     /// Where the target's own output goes.
     fn log(&self) -> PathBuf {
         self.dir.join("target.log")
@@ -124,16 +149,38 @@ impl Campaign {
     /// # Errors
     /// Whatever kept the run from starting: configuration, no Postgres, a target that does not come up.
     pub async fn run(&self, events: Events, interrupt: Interrupt) -> Result<Ended> {
+        self.fitted()?.perform(events, interrupt).await
+    }
+
+    /// The campaign as its target allows it: as many tenants as are given, and the address that a variable holds.
+    fn fitted(&self) -> Result<Self> {
+        let mut fitted = self.clone();
+        if let Some(base_url) = &self.target.base_url {
+            let base_url = self.variables.resolve(base_url, "base_url")?;
+            if base_url.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or(rest).contains('@'))
+            {
+                return Err(Error::Usage(
+                    "base_url holds a user name: say who calls by [credential] and [[tenant]]".into(),
+                ));
+            }
+            fitted.target.base_url = Some(base_url);
+        }
+        if !self.target.tenant.is_empty() {
+            fitted.bounds.tenants = self.target.tenant.len() as u32;
+        }
+        Ok(fitted)
+    }
+
+    async fn perform(&self, events: Events, interrupt: Interrupt) -> Result<Ended> {
         let started = time::OffsetDateTime::now_utc();
         let clock = Instant::now();
         self.bounds.check()?;
         let requirements = requirement::select(&self.only)?;
         let id = seed::run_id(started);
-        let run = Run { dir: self.reports.join(&id), id, events, interrupt };
+        let run = Run { dir: self.reports.join(&id), id, events, interrupt, notes: Mutex::default() };
         std::fs::create_dir_all(&run.dir).map_err(|e| Error::write(&run.dir, e))?;
-        let mut notes = Vec::new();
         let mut stage = tokio::select! {
-            stage = Stage::build(self, &run, &mut notes) => stage?,
+            stage = Stage::build(self, &run) => stage?,
             () = run.interrupt.wait() => return Err(Error::Interrupted),
         };
         let furnished = tokio::select! {
@@ -161,7 +208,7 @@ impl Campaign {
                 started_at: started.format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
                 elapsed_ms: clock.elapsed().as_millis() as u64,
                 postgres,
-                notes,
+                notes: run.notes.into_inner().unwrap_or_default(),
                 interrupted,
                 stopped_because: why,
                 reproduce: self.reproduce.clone(),
@@ -189,6 +236,9 @@ impl Campaign {
     async fn staged(&self, stage: &Stage, requirements: Vec<Requirement>, run: &Run) -> Result<Driven> {
         let document = stage.document(self, &run.log()).await?;
         let operations = openapi::operations(&document, &self.target.openapi)?;
+        for reference in openapi::gaps(&document) {
+            run.note(format!("the document refers to {reference}, which it does not hold"));
+        }
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
         let ids = requirements.iter().map(|r| r.id.clone()).collect();
         let plan = Arc::new(Plan::new(self.seed, self.bounds.clone(), ids, self.target.clone(), operations, now));
@@ -225,7 +275,7 @@ impl Campaign {
         if run.interrupt.is_raised() {
             return Ok(());
         }
-        let secrets = Arc::new(Secrets::fresh());
+        let secrets = Arc::new(Secrets::fresh(self.variables.clone()));
         (run.events)(Event::Stage("plant"));
         plant(self, stage, plan, &plan.holdings(), &secrets).await?;
         let header = history::Header {

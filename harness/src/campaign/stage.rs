@@ -34,8 +34,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Finds the program, and starts Postgres. What is worth knowing goes to `notes`.
-    pub(super) async fn build(campaign: &Campaign, run: &Run, notes: &mut Vec<String>) -> Result<Self> {
+    /// Finds the program, and starts Postgres.
+    pub(super) async fn build(campaign: &Campaign, run: &Run) -> Result<Self> {
         let target = &campaign.target;
         let mut surroundings = Surroundings::default();
         surroundings.make_secrets(target);
@@ -53,13 +53,16 @@ impl Stage {
             postgres: None,
             surroundings,
             program,
-            note: "the target's own".into(),
+            note: "none: judged over HTTP alone".into(),
             database: format!("partywall-{}", run.id),
             made: BTreeSet::new(),
             makes: Vec::new(),
             strangers: BTreeSet::new(),
         };
-        let Some(database) = &target.database else { return Ok(stage) };
+        let Some(database) = &target.database else {
+            run.note("no database is given: what needs SQL or the wiretap is not applicable".into());
+            return Ok(stage);
+        };
         if database.url.is_some() {
             return Err(Error::Usage(
                 "[database] url names a database that Partywall did not make; it is not written to. Leave url out, \
@@ -67,7 +70,7 @@ impl Stage {
                     .into(),
             ));
         }
-        let postgres = start(&campaign.postgres, run, notes).await?;
+        let postgres = start(&campaign.postgres, run).await?;
         stage.note = format!("PostgreSQL {} ({})", postgres.server_version(), postgres.rung());
         stage.postgres = Some(postgres);
         Ok(stage)
@@ -173,13 +176,10 @@ impl Stage {
     }
 }
 
-async fn start(source: &Source, run: &Run, notes: &mut Vec<String>) -> Result<Postgres> {
+async fn start(source: &Source, run: &Run) -> Result<Postgres> {
     let postgres = Postgres::start(source, &Options::default()).await?;
     let passed = postgres.passed_over().iter().map(|p| format!("Postgres by {} passed over: {}", p.rung, p.why));
-    for note in passed.chain(postgres.warnings().iter().cloned()) {
-        (run.events)(Event::Note(note.clone()));
-        notes.push(note);
-    }
+    passed.chain(postgres.warnings().iter().cloned()).for_each(|note| run.note(note));
     Ok(postgres)
 }
 
@@ -194,5 +194,6 @@ async fn fetch(url: &str, place: &str) -> Result<String> {
     if !status.is_success() {
         return Err(failed(format!("answered {status}")));
     }
-    answer.text().await.map_err(|e| failed(format!("broke off: {}", e.without_url())))
+    let document = crate::target::http::whole(answer).await.map_err(failed)?;
+    String::from_utf8(document).map_err(|_| failed("answered what is no UTF-8".into()))
 }

@@ -1,10 +1,10 @@
 //! Takes one tenant's transcript in every world: each is a Postgres and a service of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 
 use super::stage::Stage;
 use super::{Campaign, Run, plant};
@@ -13,6 +13,7 @@ use crate::cell::{Lanes, PoolState};
 use crate::drive::{self, Door, Sequences};
 use crate::error::{Error, Result};
 use crate::history::Observation;
+use crate::patience::Patience;
 use crate::plan::{Plan, Planner, Sequence};
 use crate::target::http;
 use crate::target::identity::{Identities, Secrets};
@@ -42,9 +43,13 @@ impl Campaign {
             dir: run.dir.clone(),
             events: Arc::new(|_| {}),
             interrupt: run.interrupt.clone(),
+            notes: Mutex::default(),
         };
-        let stage = Stage::build(self, &quiet, &mut Vec::new()).await?;
-        let observed = self.observed(&stage, &quiet, plan, world, began).await;
+        let mut stage = Stage::build(self, &quiet).await?;
+        let observed = match stage.furnish(self).await {
+            Ok(()) => self.observed(&stage, &quiet, plan, world, began).await,
+            Err(error) => Err(error),
+        };
         stage.strike().await;
         observed
     }
@@ -57,26 +62,28 @@ impl Campaign {
         world: World,
         began: Instant,
     ) -> Result<Vec<Observation>> {
-        let secrets = Arc::new(Secrets::fresh());
+        let secrets = Arc::new(Secrets::fresh(self.variables.clone()));
         let here = std::iter::once(World::OBSERVER).chain(world.others()).map(Owner::new);
         let holdings = plan.holdings().only(here.collect());
         plant(self, stage, &plan, &holdings, &secrets).await?;
         let state = PoolState { pool_size: plan.pool_states().last().and_then(|s| s.pool_size), lanes: Lanes::One };
         let service = stage.launch(self, state.pool_size, &run.log()).await?;
         let base_url = self.base_url(service.as_ref());
-        let client = http::client(http::TIMEOUT)?;
+        let client = http::client(plan.target.timeout())?;
         let door = Door {
             identities: Identities::establish(&plan, &holdings, &secrets, &client, &base_url).await?,
-            scanner: Arc::new(Scanner::new(plan.seed.canary_key(), plan.window())),
+            scanner: Arc::new(Scanner::new(plan.canary_key(), plan.window())),
             base_url,
             secrets,
             began,
             keeps_bodies: true,
+            ledger: Arc::default(),
+            patience: Patience::default(),
             plan: plan.clone(),
         };
         let sequences = Planner::new(plan.clone()).transcript(world, state).map_err(Error::Usage)?;
         let sequences = sequences.into_iter().map(Ok::<Sequence, Error>);
-        let sequences: Sequences = Arc::new(Mutex::new(Box::new(sequences)));
+        let sequences: Sequences = Arc::new(tokio::sync::Mutex::new(Box::new(sequences)));
         let (sender, mut receiver) = mpsc::channel(256);
         let lane = tokio::spawn(drive::lane(Arc::new(door), 0, sequences, sender, None, None));
         let mut observed = Vec::new();

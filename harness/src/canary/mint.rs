@@ -70,8 +70,8 @@ impl Mint {
         self.code.instant(canary)
     }
 
-    /// Deliberately the same for every owner, and therefore never a sighting.
+    /// Deliberately the same for every owner, and therefore never a sighting; not the same in the next run.
     pub fn collide(&self, row: u32) -> String {
-        format!("shared-{row:05}")
+        format!("shared-{:05x}-{row:05}", self.code.run() & 0xf_ffff)
     }
 }

@@ -122,6 +122,8 @@ pub enum Form {
     Inet,
     /// An instant.
     Time,
+    /// A value that the service made, learnt as its owner's.
+    Learnt,
 }
 
 /// How a canary was encoded where it was seen.

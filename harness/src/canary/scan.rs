@@ -5,15 +5,16 @@ use std::borrow::Cow;
 use std::io::Read;
 use std::net::Ipv6Addr;
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use memchr::memmem::Finder;
 
 use super::code::{BIGINT_DIGITS, Code, TEXT_CHARS};
-use super::{Canary, Encoding, Form, MARK, PREFIX, Sighting, TimeWindow};
+use super::{Canary, Encoding, Form, MARK, Owner, PREFIX, Sighting, TimeWindow};
 
 /// Bytes of an encoded run that are decoded: more than the longest canary needs.
 const RUN_MAX: usize = 160;
 /// Bytes that a compressed answer may unfold to.
-const UNFOLDED_MAX: u64 = 64 << 20;
+const UNFOLDED_MAX: u64 = 32 << 20;
 /// Bytes searched at once: they stay in the nearest cache for the later passes.
 const CHUNK: usize = 16 << 10;
 /// Places tried at either end of a run of the prefix's digit, which neighbours may have lengthened.
@@ -29,16 +30,41 @@ pub struct Scanner {
     code: Code,
     plain: Finder<'static>,
     base64: Finder<'static>,
+    learnt: Option<Learnt>,
+}
+
+/// Values that the service made, and whose they are.
+struct Learnt {
+    finder: AhoCorasick,
+    owners: Vec<(Owner, Option<u32>, u16)>,
 }
 
 impl Scanner {
     /// A scanner with the run's key.
     pub fn new(key: [u8; 16], window: TimeWindow) -> Self {
-        Self { code: Code::new(key, window), plain: Finder::new(PREFIX), base64: Finder::new(BASE64_MARK) }
+        Self {
+            code: Code::new(key, window),
+            plain: Finder::new(PREFIX),
+            base64: Finder::new(BASE64_MARK),
+            learnt: None,
+        }
+    }
+
+    /// Also finds `values`, each as a whole word and in any case: a value, its owner, row and column.
+    #[must_use]
+    pub fn with_learnt(mut self, values: Vec<(String, Owner, Option<u32>, u16)>) -> Self {
+        let (texts, owners): (Vec<String>, Vec<_>) =
+            values.into_iter().map(|(text, owner, row, column)| (text, (owner, row, column))).unzip();
+        let builder =
+            AhoCorasick::builder().ascii_case_insensitive(true).match_kind(MatchKind::LeftmostLongest).build(texts);
+        // Too many for one search: then what is planted must do.
+        self.learnt = builder.ok().filter(|_| !owners.is_empty()).map(|finder| Learnt { finder, owners });
+        self
     }
 
     /// Reports every sighting in `bytes`, as they are and under all encodings.
     pub fn scan(&self, bytes: &[u8], report: &mut dyn FnMut(Sighting)) {
+        self.learnt(bytes, report);
         let (mut plain, mut base64, mut escaped) = (0, 0, 0);
         for start in (0..bytes.len()).step_by(CHUNK) {
             let end = (start + CHUNK).min(bytes.len());
@@ -65,6 +91,18 @@ impl Scanner {
                         escaped = at + same(&bytes[at..], &[lead, digits].concat());
                     }
                 }
+            }
+        }
+    }
+
+    fn learnt(&self, bytes: &[u8], report: &mut dyn FnMut(Sighting)) {
+        let Some(learnt) = &self.learnt else { return };
+        let word = |at: Option<&u8>| at.is_some_and(u8::is_ascii_alphanumeric);
+        for found in learnt.finder.find_iter(bytes) {
+            let before = found.start().checked_sub(1).and_then(|at| bytes.get(at));
+            if !word(before) && !word(bytes.get(found.end())) {
+                let (owner, row, column) = learnt.owners[found.pattern().as_usize()];
+                report(sighting(Form::Learnt, owner, row, Some(column), found.start()));
             }
         }
     }
@@ -104,7 +142,7 @@ impl Scanner {
     /// The address, instant or number that a run without a mark belongs to, judged by what stands before it.
     fn unmarked(&self, bytes: &[u8], start: usize, end: usize) -> Option<Sighting> {
         let number = || self.bigint(&bytes[start..]).map(|(owner, row)| (Form::Bigint, owner, row, None));
-        let instant = |found: Option<(super::Owner, u32)>| found.map(|(owner, row)| (Form::Time, owner, row, None));
+        let instant = |found: Option<(Owner, u32)>| found.map(|(owner, row)| (Form::Time, owner, row, None));
         // A colon or a point may stand before a number too.
         let (form, owner, row, column) = match start.checked_sub(1).map(|before| bytes[before]) {
             Some(b':') => {
@@ -162,7 +200,7 @@ impl Scanner {
     }
 
     /// Text such as `2026-05-01T10:11:12.333342`, whose sub-second digits begin at `at`.
-    fn instant(&self, bytes: &[u8], at: usize) -> Option<(super::Owner, u32)> {
+    fn instant(&self, bytes: &[u8], at: usize) -> Option<(Owner, u32)> {
         let text = bytes.get(at.checked_sub(20)?..at - 1)?;
         let number = |from: usize, length: usize| -> Option<i64> {
             text[from..from + length]
@@ -189,13 +227,13 @@ impl Scanner {
     }
 
     /// Sixteen digits of microseconds since the epoch, the last six of which begin at `at`.
-    fn epoch(&self, bytes: &[u8], at: usize) -> Option<(super::Owner, u32)> {
+    fn epoch(&self, bytes: &[u8], at: usize) -> Option<(Owner, u32)> {
         let digits = bytes.get(at.checked_sub(10)?..at + 6)?;
         let us = digits.iter().try_fold(0i64, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))?;
         self.code.of_instant(us)
     }
 
-    fn bigint(&self, rest: &[u8]) -> Option<(super::Owner, u32)> {
+    fn bigint(&self, rest: &[u8]) -> Option<(Owner, u32)> {
         let digits = rest.get(..BIGINT_DIGITS)?;
         if rest.get(BIGINT_DIGITS).is_some_and(u8::is_ascii_digit) {
             return None;
@@ -205,7 +243,7 @@ impl Scanner {
     }
 }
 
-fn sighting(form: Form, owner: super::Owner, row: Option<u32>, column: Option<u16>, offset: usize) -> Sighting {
+fn sighting(form: Form, owner: Owner, row: Option<u32>, column: Option<u16>, offset: usize) -> Sighting {
     Sighting { owner, row, column, form, encoding: Encoding::Plain, offset }
 }
 
@@ -253,14 +291,19 @@ fn escaped_run(run: &[u8], lead: &[u8]) -> Vec<u8> {
     run.chunks_exact(lead.len() + 2).take(RUN_MAX).map_while(pair).collect()
 }
 
-/// The body under its compression, as far as it is one we know and can be unfolded.
-pub fn layers<'b>(body: &'b [u8], content_encoding: Option<&str>) -> Cow<'b, [u8]> {
-    let gzip = body.starts_with(&[0x1f, 0x8b]) || content_encoding.is_some_and(|e| e.contains("gzip"));
-    if !gzip {
-        return Cow::Borrowed(body);
+/// The body under its compression, as far as it is one we know and can be unfolded, and why it is not whole.
+pub fn layers<'b>(body: &'b [u8], content_encoding: Option<&str>) -> (Cow<'b, [u8]>, Option<&'static str>) {
+    let named = content_encoding.is_some_and(|e| e.contains("gzip"));
+    if !named && !body.starts_with(&[0x1f, 0x8b]) {
+        return (Cow::Borrowed(body), None);
     }
     let mut out = Vec::new();
     // A broken stream still gives what came before the break.
-    let _ = flate2::read::MultiGzDecoder::new(body).take(UNFOLDED_MAX).read_to_end(&mut out);
-    if out.is_empty() { Cow::Borrowed(body) } else { Cow::Owned(out) }
+    let ended = flate2::read::MultiGzDecoder::new(body).take(UNFOLDED_MAX).read_to_end(&mut out);
+    let cut = match ended {
+        Ok(_) if out.len() as u64 == UNFOLDED_MAX => Some("it unfolds to more than is read"),
+        Err(_) if named => Some("its gzip is broken"),
+        _ => None,
+    };
+    if out.is_empty() { (Cow::Borrowed(body), cut) } else { (Cow::Owned(out), cut) }
 }

@@ -105,8 +105,8 @@ fn gzip_is_looked_through_also_when_it_breaks_off() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(text.as_bytes()).expect("to memory");
     let packed = gzip.finish().expect("to memory");
-    check(&layers(&packed, None), canary, Form::Text, Encoding::Plain);
-    check(&layers(&packed[..packed.len() - 9], Some("gzip")), canary, Form::Text, Encoding::Plain);
+    check(&layers(&packed, None).0, canary, Form::Text, Encoding::Plain);
+    check(&layers(&packed[..packed.len() - 9], Some("gzip")).0, canary, Form::Text, Encoding::Plain);
 }
 
 #[test]

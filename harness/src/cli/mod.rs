@@ -19,6 +19,7 @@ use partywall::report::terminal::{Terminal, TerminalOptions};
 use partywall::scenario::Bounds;
 use partywall::seed::Seed;
 use partywall::target::file::TargetFile;
+use partywall::target::tenants::Variables;
 
 /// Proves tenant isolation: plants tenants in a real Postgres, drives a service, and judges every answer.
 #[derive(Parser)]
@@ -171,6 +172,7 @@ impl RunArgs {
             dry_run,
             first_finding_only: false,
             variant: Variant::default(),
+            variables: Variables::default(),
         })
     }
 

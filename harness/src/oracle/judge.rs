@@ -168,7 +168,7 @@ impl Judge {
         } else if let Worth::Unusable(_) = worth {
             self.counts.unusable += 1;
         }
-        let succeeded = observation.answered().is_some_and(|a| a.status < 400);
+        let succeeded = observation.answered().is_some_and(|a| a.status < 400 && a.cut.is_none());
         let is_control = succeeded && step.expect.answer == Answer::Success && step.cell.relation == Relation::Own;
         for requirement in spoken_for(observation) {
             let tally = self.tallies.entry(requirement.into()).or_default();
@@ -272,6 +272,13 @@ impl Judge {
         inconclusive(format!("no control: nobody with the right to it succeeded{last}"))
     }
 
+    /// Why a requirement cannot be judged on this target: a channel that is not open.
+    fn closed(&self, requirement: &Requirement) -> Option<String> {
+        let open = self.ground.plan.target.channels();
+        let closed = requirement.channels.iter().find(|channel| !open.contains(&channel.as_str()))?;
+        Some(format!("the channel {closed} is not open: the target file gives no database"))
+    }
+
     fn verdict(
         &self,
         requirement: &Requirement,
@@ -293,6 +300,8 @@ impl Judge {
             Verdict::Inconclusive(format!("the plan was not driven to its end: {why}"))
         } else if let Some(verdict) = self.set_aside.get(&requirement.id) {
             verdict.clone()
+        } else if let Some(why) = self.closed(requirement) {
+            Verdict::NotApplicable(why)
         } else if let Some(why) = remark {
             Verdict::NotApplicable(why)
         } else if tally.cells.is_empty() && tally.judged == 0 {
@@ -340,6 +349,9 @@ fn worth(observation: &Observation) -> Worth {
         Outcome::NotSent { why } => return Worth::Unusable(why.clone()),
         Outcome::Abandoned => return Worth::Nothing,
     };
+    if let Some(why) = &answer.cut {
+        return Worth::Unusable(format!("the answer is not whole: {why}"));
+    }
     let usable = match observation.step.expect.answer {
         Answer::Success => answer.status < 400,
         Answer::Denied | Answer::Either => answer.status < 500 && !matches!(answer.status, 408 | 429),

@@ -98,6 +98,7 @@ impl Ground {
             Form::Bigint => "number",
             Form::Inet => "address",
             Form::Time => "instant",
+            Form::Learnt => "learnt value",
         };
         let place = match sighting.column {
             Some(WRITTEN) => ", written during the run".to_string(),
@@ -106,8 +107,9 @@ impl Ground {
         };
         let row = sighting.row.filter(|_| sighting.column != Some(WRITTEN));
         let row = row.map_or_else(String::new, |row| format!(" row {row}"));
+        let canary = if sighting.form == Form::Learnt { "" } else { " canary" };
         format!(
-            "{form} canary of {}{place}{row}, at byte {} ({:?})",
+            "{form}{canary} of {}{place}{row}, at byte {} ({:?})",
             sighting.owner, sighting.offset, sighting.encoding
         )
     }

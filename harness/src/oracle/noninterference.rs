@@ -89,7 +89,7 @@ impl Noninterference {
     /// The answer, leaf by leaf, with what the target makes itself renamed.
     fn leaves(&mut self, ground: &Ground, world: World, observation: &Observation) -> Leaves {
         let plan = ground.plan.for_worlds();
-        let scanner = self.scanner.get_or_insert_with(|| Scanner::new(plan.seed.canary_key(), plan.window()));
+        let scanner = self.scanner.get_or_insert_with(|| Scanner::new(plan.canary_key(), plan.window()));
         let mut text = Text { scanner, names: self.names.entry(world).or_default() };
         let mut leaves = Leaves::new();
         let Some(answer) = observation.answered() else {
@@ -208,4 +208,75 @@ fn is_instant(token: &str) -> bool {
         && bytes[4] == b'-'
         && bytes[10] == b'T'
         && bytes[13] == b':'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulated::{Told, ground, observed, suspected};
+    use super::*;
+    use crate::cell::{Lanes, PoolState};
+    use crate::plan::Planner;
+
+    /// What is suspected of a service that answers each question of the observer with `body`, given how often any service
+    /// was asked before.
+    fn check(body: impl Fn(World, u64, u64) -> String) -> Vec<(String, String)> {
+        let ground = ground();
+        let mut history = Vec::new();
+        for world in World::ALL {
+            let state = PoolState { pool_size: None, lanes: Lanes::One };
+            for sequence in Planner::new(ground.plan.clone()).transcript(world, state).expect("a transcript") {
+                for (position, step) in sequence.steps.iter().enumerate() {
+                    let number = history.len() as u64;
+                    let told = Told { status: 200, headers: Vec::new(), body: body(world, sequence.number, number) };
+                    let place = (sequence.number, position as u32);
+                    history.push(Observation { world: Some(world), ..observed(step, number, place, told) });
+                }
+            }
+        }
+        assert!(history.len() > 20, "a transcript of {}", history.len());
+        suspected(&ground, &mut Noninterference::default(), &history)
+    }
+
+    fn many(world: World) -> bool {
+        world.others().len() > 1
+    }
+
+    #[test]
+    fn what_the_service_makes_itself_and_its_noise_are_not_suspected() {
+        assert_eq!(check(|_, sequence, _| format!(r#"{{"total":{sequence}}}"#)), []);
+        // Ids of its own, instants, cursors, and a counter of all that it was ever asked.
+        let noisy = |_: World, _: u64, number: u64| {
+            format!(
+                r#"{{"id":"0190a5d4-0000-7000-8000-{number:012}","at":"2026-11-21T10:00:{:02}Z","next":"eyJhbGciOiJIUzI1NiJ9.{number}",
+                    "asked":{number},"items":[{{"id":"0190a5d4-0000-7000-8000-{number:012}"}}]}}"#,
+                number % 60
+            )
+        };
+        assert_eq!(check(noisy), []);
+        // Lines, too.
+        assert_eq!(check(|_, _, number| format!("id: 0190a5d4-0000-7000-8000-{number:012}\ndata: {{\"n\":1}}")), []);
+    }
+
+    #[test]
+    fn what_depends_on_the_others_is_suspected_however_small_it_is() {
+        let total = |world: World, _: u64, _: u64| {
+            format!(r#"{{"rows":[{{"day":1,"events":{}}}]}}"#, 3 + i32::from(many(world)))
+        };
+        let longer =
+            |world: World, _: u64, _: u64| if many(world) { r#"{"items":[1,2]}"# } else { r#"{"items":[1]}"# }.into();
+        let key = |world: World, _: u64, _: u64| if many(world) { r#"{"a":1,"b":null}"# } else { r#"{"a":1}"# }.into();
+        let line = |world: World, _: u64, _: u64| if many(world) { "a,b\n2,2" } else { "a,b\n1,2" }.into();
+        // The same two ids, the other way round.
+        let order = |world: World, _: u64, number: u64| {
+            let ids =
+                [format!("0190a5d4-0000-7000-8000-a{number:011}"), format!("0190a5d4-0000-7000-8000-b{number:011}")];
+            let (first, then) = if many(world) { (&ids[1], &ids[0]) } else { (&ids[0], &ids[1]) };
+            format!(r#"{{"made":["{}","{}"],"listed":["{first}","{then}"]}}"#, ids[0], ids[1])
+        };
+        for (index, found) in [check(total), check(longer), check(key), check(line), check(order)].iter().enumerate() {
+            assert!(!found.is_empty(), "case {index}");
+            assert!(found.iter().all(|(requirement, _)| requirement == crate::plan::NONINTERFERENCE), "{found:?}");
+        }
+        assert!(check(total)[0].1.contains("body.rows.0.events is 3 or 4"), "the field is named");
+    }
 }

@@ -21,6 +21,10 @@ pub struct ShadowModel {
     added: BTreeMap<(Owner, String), u64>,
     /// Rows seen so far by walks under way, by connection; a connection walks one list at a time.
     walks: BTreeMap<u32, BTreeSet<u32>>,
+    /// Rows that given tenants had besides, by tenant, planted table and narrowing: what a walk to the end counted.
+    besides: BTreeMap<(Owner, String, Option<String>), u64>,
+    /// Rows that walks under way have counted, by connection.
+    counted: BTreeMap<u32, u64>,
 }
 
 impl Oracle for ShadowModel {
@@ -37,9 +41,10 @@ impl Oracle for ShadowModel {
         let Some(answer) = observation.answered() else { return Vec::new() };
         let mut found = Vec::new();
         found.extend(taken_for_own(observation, answer));
-        if (200..300).contains(&answer.status) {
+        if (200..300).contains(&answer.status) && answer.cut.is_none() {
             found.extend(not_shown(ground, observation, answer));
             if let Some(listing) = &step.expect.lists {
+                self.count(ground, observation, answer, listing);
                 found.extend(self.missing(ground, observation, answer, listing));
                 found.extend(self.total(ground, observation, answer, listing));
             }
@@ -102,6 +107,10 @@ fn not_shown(ground: &Ground, observation: &Observation, answer: &Answered) -> V
 }
 
 fn tellable(table: &PlantTable) -> bool {
+    if table.by.is_some() {
+        // Planting has seen that its owner can tell.
+        return true;
+    }
     let kinds = ["uuid", "principal", "tenant", "text", "email", "inet"];
     table.columns.values().any(|generator| kinds.contains(&generator.as_str()))
 }
@@ -133,6 +142,31 @@ fn outside_narrowing(ground: &Ground, observation: &Observation, answer: &Answer
 }
 
 impl ShadowModel {
+    /// Counts the rows of complete walks where tenants are given: they may have more than what is planted.
+    fn count(&mut self, ground: &Ground, observation: &Observation, answer: &Answered, listing: &Listing) {
+        let step = &observation.step;
+        let (Some(owner), Some(facts)) = (step.actor.tenant, answer.list.as_ref()) else { return };
+        let given = !ground.plan.target.tenant.is_empty();
+        let Some(table) = ground.holdings.table(&listing.table).filter(|_| given && step.walk && listing.complete)
+        else {
+            return;
+        };
+        if observation.page == 0 {
+            self.counted.insert(observation.connection, 0);
+        }
+        let counted = self.counted.entry(observation.connection).or_default();
+        *counted += facts.items;
+        if facts.last {
+            let added = self.added.get(&(owner, listing.table.clone())).copied().unwrap_or(0);
+            let ours = due(ground, table, listing).count() as u64 + added;
+            let besides = counted.saturating_sub(ours);
+            let key = (owner, listing.table.clone(), listing.narrowed_to.clone());
+            // Rows that were added and deleted again make later walks count fewer.
+            let most = self.besides.entry(key).or_default();
+            *most = besides.max(*most);
+        }
+    }
+
     /// At the end of a walk: planted rows that the principal may see and that no page showed.
     fn missing(
         &mut self,
@@ -193,7 +227,12 @@ impl ShadowModel {
         let planted = due(ground, table, listing).count() as i64;
         let added = self.added.get(&(owner, listing.table.clone())).copied().unwrap_or(0);
         let in_flight = u64::from(ground.plan.bounds.workers) * ROWS_IN_FLIGHT;
-        let most = planted + (added + in_flight) as i64;
+        let besides = match ground.plan.target.tenant.is_empty() {
+            true => 0,
+            // Until a walk has counted them, nothing can be said.
+            false => *self.besides.get(&(owner, listing.table.clone(), listing.narrowed_to.clone()))?,
+        };
+        let most = planted + (added + in_flight + besides) as i64;
         let least = if listing.complete { planted } else { 0 };
         if (least..=most).contains(&total) {
             return None;

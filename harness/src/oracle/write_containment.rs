@@ -154,8 +154,7 @@ impl WriteContainment {
 
     /// The planted rows whose values stand in `text`.
     fn planted_in(&mut self, ground: &Ground, text: &str) -> Vec<Planted> {
-        let scanner =
-            self.scanner.get_or_insert_with(|| Scanner::new(ground.plan.seed.canary_key(), ground.plan.window()));
+        let scanner = self.scanner.get_or_insert_with(|| Scanner::new(ground.plan.canary_key(), ground.plan.window()));
         let mut found = Vec::new();
         scanner.scan(text.as_bytes(), &mut |sighting| {
             let column = sighting.column.and_then(|code| ground.holdings.column(code));

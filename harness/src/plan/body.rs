@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
 
 use crate::canary::{Canary, Mint, Owner};
-use crate::tenant::{WRITTEN, rfc3339};
+use crate::tenant::rfc3339;
 
 /// Mints the values that one write puts into the target.
 pub struct Writer<'a> {
@@ -17,6 +17,8 @@ pub struct Writer<'a> {
     pub owner: Owner,
     /// Number of the write, so that each is told apart.
     pub number: u32,
+    /// The column that the values are of.
+    pub column: u16,
     /// An instant that no planted row has, microseconds since the Unix epoch.
     pub now_us: i64,
 }
@@ -26,7 +28,7 @@ const TEXT_LEN: u64 = 28;
 
 impl Writer<'_> {
     fn canary(&self) -> Canary {
-        Canary { owner: self.owner, row: self.number, column: WRITTEN }
+        Canary { owner: self.owner, row: self.number, column: self.column }
     }
 
     /// A text canary of this write.
@@ -51,6 +53,9 @@ impl Writer<'_> {
         if let Some(words) = schema.get("enum").and_then(Value::as_array) {
             return words.iter().find(|w| !w.is_null()).cloned().unwrap_or(Value::Null);
         }
+        if *schema == json!(false) {
+            return Value::Null;
+        }
         if let Some(part) = alternative(schema) {
             return self.value(part, depth);
         }
@@ -66,7 +71,8 @@ impl Writer<'_> {
         match kind(schema) {
             "object" => self.object(schema, depth),
             "array" if depth < 6 => {
-                schema.get("items").map_or(json!([]), |items| json!([self.value(items, depth + 1)]))
+                let items = schema.get("items").filter(|items| **items != json!(false));
+                items.map_or(json!([]), |items| json!([self.value(items, depth + 1)]))
             }
             "array" => json!([]),
             "integer" => json!(bound(schema, "minimum").unwrap_or(1)),
@@ -81,7 +87,9 @@ impl Writer<'_> {
         match schema.get("properties").and_then(Value::as_object) {
             Some(properties) if depth < 8 => {
                 let writable = properties.iter().filter(|(_, s)| s.get("readOnly") != Some(&json!(true)));
-                Value::Object(writable.map(|(name, s)| (name.clone(), self.value(s, depth + 1))).collect())
+                // What nothing fits is where a schema goes round in a circle.
+                let possible = writable.filter(|(_, s)| **s != json!(false));
+                Value::Object(possible.map(|(name, s)| (name.clone(), self.value(s, depth + 1))).collect())
             }
             _ => self.mint.json(self.canary()),
         }
@@ -107,7 +115,8 @@ impl Writer<'_> {
 /// The first alternative that is not null.
 fn alternative(schema: &Value) -> Option<&Value> {
     let parts = schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()?;
-    parts.iter().find(|part| kind(part) != "null")
+    let possible = || parts.iter().filter(|part| **part != json!(false));
+    possible().find(|part| kind(part) != "null").or_else(|| possible().next())
 }
 
 fn kind(schema: &Value) -> &str {

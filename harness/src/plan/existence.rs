@@ -10,7 +10,8 @@ use crate::canary::Owner;
 use crate::cell::{PoolState, Relation};
 use crate::operation::{Operation, Place};
 use crate::principal::{NOBODY, Principal};
-use crate::target::file::{Access, Credential};
+use crate::target::credential::Credential;
+use crate::target::file::Access;
 
 /// First turn of this part: turns number what is written, and no two parts may write the same.
 const FIRST_TURN: u64 = 1 << 19;

@@ -6,6 +6,7 @@ mod collision;
 mod existence;
 mod generated;
 mod hand_over;
+mod planting;
 mod ranges;
 mod request;
 mod requirement;
@@ -31,6 +32,7 @@ use crate::verdict::PlanSummary;
 use crate::world::World;
 
 pub use self::transcript::NONINTERFERENCE;
+pub use planting::{Planting, Showing};
 pub use request::principal_value;
 pub use step::{Answer, Expect, HEADER, Listing, Proof, Request, Sequence, Step, Vector};
 
@@ -60,10 +62,14 @@ pub struct Plan {
     pub target: TargetFile,
     /// The operations of its document.
     pub operations: Vec<Operation>,
+    /// What else the canaries' key depends on: given tenants keep what earlier runs of the same seed planted.
+    #[serde(default)]
+    pub salt: u64,
 }
 
 impl Plan {
-    /// The plan of one run. `now_unix_s` only picks the day that the planted period ends before.
+    /// The plan of one run. `now_unix_s` only picks the day that the planted period ends before, and the salt where
+    /// tenants are given.
     pub fn new(
         seed: Seed,
         bounds: Bounds,
@@ -73,7 +79,13 @@ impl Plan {
         now_unix_s: i64,
     ) -> Self {
         let day_unix_s = now_unix_s - now_unix_s.rem_euclid(DAY_S);
-        Self { schema_version: SCHEMA_VERSION, seed, bounds, requirements, day_unix_s, target, operations }
+        let salt = if target.tenant.is_empty() { 0 } else { now_unix_s.unsigned_abs() };
+        Self { schema_version: SCHEMA_VERSION, seed, bounds, requirements, day_unix_s, target, operations, salt }
+    }
+
+    /// The key of the canaries of this run.
+    pub fn canary_key(&self) -> [u8; 16] {
+        self.seed.canary_key(self.salt)
     }
 
     /// Checks that the target file speaks of this document.
@@ -94,7 +106,7 @@ impl Plan {
     /// The account of what this plan plants.
     pub fn holdings(&self) -> Holdings {
         let window = self.window();
-        Holdings::new(&self.target, self.bounds.tenants, self.bounds.rows, Mint::new(self.seed.canary_key(), window))
+        Holdings::new(&self.target, self.bounds.tenants, self.bounds.rows, Mint::new(self.canary_key(), window))
     }
 
     /// This plan with what every world needs, and no more.

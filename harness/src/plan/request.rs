@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::body::Writer;
 use super::{Planner, Proof, Request};
 use crate::canary::Owner;
+use crate::ledger;
 use crate::operation::{Operation, Place};
 use crate::target::file::{Access, Per};
-use crate::tenant::rfc3339;
+use crate::tenant::{WRITTEN, rfc3339};
 
 /// Names under which services take a tenant from a request; a document's own names of that kind are added.
 const TENANT_WORDS: [&str; 12] = [
@@ -93,7 +94,7 @@ impl Planner {
     pub(super) fn writer(&self, owner: Owner, number: u32) -> Writer<'_> {
         // A whole second past the planted period, so that no written instant looks planted.
         let now_us = (self.plan.day_unix_s + i64::from(number % 3600)) * 1_000_000;
-        Writer { mint: self.holdings.mint(), owner, number, now_us }
+        Writer { mint: self.holdings.mint(), owner, number, column: WRITTEN, now_us }
     }
 
     /// A request of `operation` as its document wants it, with the objects that `naming` names.
@@ -155,15 +156,16 @@ impl Planner {
     }
 
     /// Fills a body template of the target file; what needs a secret or a capture stays for the driver.
-    fn fill(&self, template: &Value, naming: &Naming<'_>, writer: &Writer<'_>) -> Result<Value, String> {
+    pub(super) fn fill(&self, template: &Value, naming: &Naming<'_>, writer: &Writer<'_>) -> Result<Value, String> {
         Ok(match template {
             Value::String(text) => match text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
                 Some("text") => Value::String(writer.text()),
                 Some("email") => Value::String(writer.email()),
                 Some("password") => Value::String("⟦password⟧".into()),
-                Some(word) => match word.strip_prefix("captured:") {
-                    Some(name) => Value::String(format!("⟦{name}⟧")),
-                    None => Value::String(self.of_principal(naming, word)?),
+                Some(word) => match word.split_once(':') {
+                    Some(("captured", name)) => Value::String(format!("⟦{name}⟧")),
+                    Some(("given", name)) => Value::String(self.given(naming, name).unwrap_or_else(|| writer.email())),
+                    _ => Value::String(self.of_principal(naming, word)?),
                 },
                 None => Value::String(text.clone()),
             },
@@ -178,6 +180,17 @@ impl Planner {
             }
             other => other.clone(),
         })
+    }
+
+    /// What `env` gives for the acting principal; none for one that it does not speak of.
+    fn given(&self, naming: &Naming<'_>, name: &str) -> Option<String> {
+        let principal = self.holdings.principal(naming.owner, naming.role);
+        let target = &self.plan.target;
+        let values = match principal.tenant {
+            Some(owner) => target.tenant.get(owner.index() as usize)?.env.get(naming.role),
+            None => target.operator.get(naming.role),
+        };
+        values?.contains_key(name).then(|| ledger::placeholder(&ledger::given_name(name, &principal)))
     }
 
     /// A planted value of the acting principal's own row: `TABLE.COLUMN`.

@@ -65,7 +65,7 @@ pub(super) fn templates(planner: &Planner) -> Vec<Template> {
                 }
             }
         }
-        if operation.secured && !access.open {
+        if operation.secured && !access.open && planner.is_proved(access) {
             for proof in [Proof::Altered, Proof::Truncated, Proof::Malformed, Proof::Unsigned] {
                 let variant = Variant::Credential(proof);
                 all.push(Template { operation: index, role: NOBODY.into(), relation: Relation::Own, variant });
@@ -422,6 +422,12 @@ impl Planner {
         }
         steps.push(step);
         Ok(())
+    }
+
+    /// True when the first application role that may call it proves itself by something that can be altered.
+    fn is_proved(&self, access: &Access) -> bool {
+        let role = access.allow.first().and_then(|role| self.plan.target.role(role));
+        role.and_then(|role| self.plan.target.credential.get(&role.credential)).is_none_or(|c| c.proves())
     }
 
     pub(super) fn lines(&self, cast: &Cast<'_>) -> u32 {

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::Relation;
 use crate::error::{Error, Result};
+use crate::target::credential::Credential;
+use crate::target::tenants::{GivenTenant, Values};
 
 /// A service under test.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -20,9 +23,12 @@ pub struct TargetFile {
     pub name: String,
     /// The OpenAPI document: a path on the service (`/openapi.json`) or a file beside this one.
     pub openapi: String,
-    /// Where the service answers; needed only without `[launch]`.
+    /// Where the service answers, or `{env:NAME}`; needed only without `[launch]`.
     #[serde(default)]
     pub base_url: Option<String>,
+    /// A request whose answer is not whole after so long is given up, seconds.
+    #[serde(default = "default_timeout_s")]
+    pub timeout_s: u64,
     /// How to start it. Without this block it runs already, at `base_url`.
     #[serde(default)]
     pub launch: Option<Launch>,
@@ -30,7 +36,14 @@ pub struct TargetFile {
     #[serde(default)]
     pub database: Option<Database>,
     /// What is planted.
+    #[serde(default)]
     pub plant: Plant,
+    /// Tenants that the service has already, two or more: with them nothing is planted but by its own operations.
+    #[serde(default)]
+    pub tenant: Vec<GivenTenant>,
+    /// What proves the platform roles beside given tenants, as a tenant's `env`.
+    #[serde(default)]
+    pub operator: BTreeMap<String, Values>,
     /// How a credential is had, by name.
     #[serde(default)]
     pub credential: BTreeMap<String, Credential>,
@@ -38,6 +51,10 @@ pub struct TargetFile {
     pub role: Vec<Role>,
     /// What each operation of the document is about, and who may call it.
     pub operation: Vec<Access>,
+}
+
+fn default_timeout_s() -> u64 {
+    20
 }
 
 /// How the service is started. In `args` and `env`: `{address}` (host:port to listen on), `{port}`, `{pool_size}`,
@@ -108,8 +125,8 @@ pub struct Database {
     pub makes: Vec<String>,
 }
 
-/// What is planted in the database, by COPY, as a role that may bypass row security.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// What is planted: in the database, by COPY, as a role that may bypass row security, or by the service's operations.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plant {
     /// SQL run after the tables exist and before rows are planted; `{from}` and `{to}` are the planted period's dates.
@@ -119,6 +136,7 @@ pub struct Plant {
     #[serde(default)]
     pub after: Vec<String>,
     /// The tables, parents first.
+    #[serde(default)]
     pub table: Vec<PlantTable>,
 }
 
@@ -133,6 +151,17 @@ pub struct PlantTable {
     pub table: Option<String>,
     /// What one row stands for.
     pub per: Per,
+    /// Beside given tenants: the operation that makes a row of it, or with `per` tenant or principal shows one that is
+    /// there. A row is asked for by its actor where that may, else by the first application role that may.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// The body that makes a row, where the operation's does not do: `{COLUMN}` is a column of the row; else as in
+    /// `[[operation]] body`. Without one, columns named as properties take their place in what the document says.
+    #[serde(default)]
+    pub body: Option<serde_json::Value>,
+    /// Rows a tenant at most, where a service has a limit.
+    #[serde(default)]
+    pub rows_max: Option<u32>,
     /// With `per = "principal"`: the application roles that get a row, in order.
     #[serde(default)]
     pub roles: Vec<String>,
@@ -143,7 +172,9 @@ pub struct PlantTable {
     /// acting principal's id), `ref:TABLE` (the id of the same row there), `role`, `uuid`, `text`, `email`,
     /// `timestamptz`, `inet`, `json`, `content:NAME` (as `json`, within a document of `scenarios/content/`), `bytea`,
     /// `bigint`, `collide` (the same in every tenant), `password` (argon2id hash), `secret_sha256`, `choice:a|b|c`,
-    /// `value:TEXT`.
+    /// `value:TEXT`. With `by` also what the service makes, learnt from the owner's own answers: `learnt:POINTER` (in the
+    /// answer of `by`), `learnt:location` (last part of that header), `listed:POINTER` (in the item of a complete list).
+    #[serde(default)]
     pub columns: BTreeMap<String, String>,
 }
 
@@ -157,37 +188,6 @@ pub enum Per {
     Principal,
     /// As many a tenant as the run asks for.
     Row,
-}
-
-/// How a principal proves itself.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "kind")]
-pub enum Credential {
-    /// A request that answers with a token. In `body`: `{TABLE.COLUMN}` of the principal's planted row, `{password}`.
-    Login {
-        /// Path of the request, sent by POST.
-        path: String,
-        /// Its JSON body.
-        body: serde_json::Value,
-        /// JSON pointer to the token in the answer.
-        token: String,
-        /// The header that carries it, `Name: value with {token}`.
-        #[serde(default = "default_send")]
-        send: String,
-    },
-    /// A secret whose hash was planted (`secret_sha256`).
-    Secret {
-        /// What the secret starts with.
-        #[serde(default)]
-        prefix: String,
-        /// The header that carries it, `Name: value with {token}`.
-        #[serde(default = "default_send")]
-        send: String,
-    },
-}
-
-fn default_send() -> String {
-    "Authorization: Bearer {token}".into()
 }
 
 /// One application role.
@@ -343,9 +343,13 @@ impl TargetFile {
         for role in &self.role {
             known("credential", &role.credential, &credentials)?;
         }
+        crate::target::tenants::check(self)?;
         for table in &self.plant.table {
             for role in table.roles.iter().chain(&table.actors) {
                 known("application role", role, &roles)?;
+            }
+            for id in table.by.iter() {
+                known("operation", id, &operations)?;
             }
         }
         for operation in &self.operation {
@@ -377,6 +381,16 @@ impl TargetFile {
     /// The role of that name.
     pub fn role(&self, name: &str) -> Option<&Role> {
         self.role.iter().find(|role| role.name == name)
+    }
+
+    /// How long an answer may take.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_s.max(1))
+    }
+
+    /// The channels that can be listened on: HTTP and the document always, the others where there is a database.
+    pub fn channels(&self) -> &'static [&'static str] {
+        if self.database.is_some() { &["http", "spec", "sql", "wiretap"] } else { &["http", "spec"] }
     }
 
     /// What the file says of an operation.

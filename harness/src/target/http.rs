@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method};
+pub use reqwest::Client;
+use reqwest::{Method, Response};
 
 use crate::error::{Error, Result};
 use crate::history::Outcome;
 use crate::plan::Request;
-
-/// A request without an answer after this long is given up.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+use crate::target::identity::Presented;
 
 /// Bytes of a body read; what is longer is cut there.
-const BODY_MAX: usize = 64 << 20;
+const BODY_MAX: usize = 32 << 20;
 
 /// A client of its own: one keep-alive connection while requests come one at a time, no redirects, no proxy.
 ///
@@ -37,8 +36,10 @@ pub struct Raw {
     pub status: u16,
     /// All headers.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// The body, as far as it came.
     pub body: Vec<u8>,
+    /// Why the body is not whole, when it is not.
+    pub cut: Option<String>,
 }
 
 /// A request line as it is sent: path and query, captured values filled in.
@@ -63,14 +64,19 @@ pub async fn exchange(
     request: &Request,
     url: &str,
     body: Option<String>,
-    credential: Option<&(String, String)>,
+    credential: &Presented,
 ) -> std::result::Result<Raw, Outcome> {
     let failed = |e: reqwest::Error| {
         if e.is_timeout() { Outcome::TimedOut } else { Outcome::Failed { why: without_url(e) } }
     };
     let method = Method::from_bytes(request.method.as_bytes()).unwrap_or(Method::GET);
-    let mut builder = client.request(method, format!("{base_url}{url}"));
-    for (name, value) in request.headers.iter().chain(credential) {
+    let mut url = format!("{base_url}{url}");
+    for (name, value) in &credential.query {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str(&format!("{}={}", encode(name), encode(value)));
+    }
+    let mut builder = client.request(method, url);
+    for (name, value) in request.headers.iter().chain(&credential.headers) {
         builder = builder.header(name, value);
     }
     if let (Some((content_type, _)), Some(body)) = (&request.body, body) {
@@ -83,14 +89,41 @@ pub async fn exchange(
         .iter()
         .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let headers = headers.collect();
+    let (body, cut) = read(&mut answer).await;
+    Ok(Raw { status, headers, body, cut })
+}
+
+/// The body as far as it comes, and why it is not whole.
+async fn read(answer: &mut Response) -> (Vec<u8>, Option<String>) {
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-        body.extend_from_slice(&chunk);
+    loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return (body, None),
+            Err(e) if e.is_timeout() => return (body, Some("it did not end in time".into())),
+            Err(e) => return (body, Some(without_url(e))),
+        }
         if body.len() > BODY_MAX {
-            break;
+            return (body, Some(format!("it is longer than {} MiB", BODY_MAX >> 20)));
         }
     }
-    Ok(Raw { status, headers, body })
+}
+
+/// The whole body.
+///
+/// # Errors
+/// Why it is not whole.
+pub async fn whole(mut answer: Response) -> std::result::Result<Vec<u8>, String> {
+    match read(&mut answer).await {
+        (body, None) => Ok(body),
+        (_, Some(why)) => Err(format!("broke off: {why}")),
+    }
+}
+
+/// How long an answer of 429 asks to be left alone; a second where it does not say (RFC 9110, 10.2.3).
+pub fn retry_after(raw: &Raw) -> Duration {
+    let said = raw.headers.iter().find(|(name, _)| name == "retry-after").and_then(|(_, value)| value.parse().ok());
+    Duration::from_secs(said.unwrap_or(1))
 }
 
 /// The transport's reason; URLs may hold what does not belong into a log.

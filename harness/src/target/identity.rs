@@ -1,4 +1,5 @@
-//! Identities: the secrets planted for principals, and the credentials had with them. None of this is ever written.
+//! Identities: the secrets planted for principals or given for them, and the credentials had with them. None of this is
+//! ever written.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +9,39 @@ use sha2::{Digest, Sha256};
 
 use crate::canary::Owner;
 use crate::error::{Error, Result};
+use crate::ledger::given_name;
 use crate::plan::{Plan, Proof};
 use crate::principal::{NOBODY, Principal};
-use crate::target::file::Credential;
+use crate::target::credential::Credential;
+use crate::target::file::Role;
+use crate::target::tenants::{GivenTenant, Variables};
+use crate::target::{http, jwt};
 use crate::tenant::Holdings;
 
 /// The secrets of one run, from the operating system and not from the seed.
 pub struct Secrets {
     /// The password of every planted person.
     pub password: String,
+    /// What the variables hold that the target file names.
+    pub variables: Variables,
     key: String,
 }
 
 impl Secrets {
-    /// Fresh secrets.
-    pub fn fresh() -> Self {
-        Self { password: crate::seed::secret(16), key: crate::seed::secret(32) }
+    /// Fresh secrets, beside those that variables hold.
+    pub fn fresh(variables: Variables) -> Self {
+        Self { password: crate::seed::secret(16), variables, key: crate::seed::secret(32) }
+    }
+
+    /// The id of a given tenant, where the target file says it.
+    ///
+    /// # Errors
+    /// A variable that is not set.
+    pub fn tenant_id(&self, tenant: &GivenTenant) -> Result<Option<String>> {
+        match &tenant.id_env {
+            Some(name) => self.variables.get(name, &format!("[[tenant]] {} id_env", tenant.name)).map(Some),
+            None => Ok(tenant.id.clone()),
+        }
     }
 
     /// The password's argon2id hash, at the lowest cost that the format allows: only speed is lost with more.
@@ -48,17 +66,45 @@ impl Secrets {
     }
 }
 
-/// The credentials of all principals: header name and value.
+/// What a principal sends to prove itself.
+#[derive(Clone, Default)]
+pub struct Presented {
+    /// Headers, name and value.
+    pub headers: Vec<(String, String)>,
+    /// Query parameters, name and value.
+    pub query: Vec<(String, String)>,
+}
+
+/// A principal's token, and where it goes.
+struct Pass {
+    places: Vec<String>,
+    token: String,
+}
+
+/// The credentials of all principals.
 #[derive(Default)]
 pub struct Identities {
-    headers: BTreeMap<Principal, (String, String)>,
+    passes: BTreeMap<Principal, Pass>,
+    /// What the environment gives, by the name that a plan has for it.
+    given: BTreeMap<String, String>,
+    /// Everything that no report may show.
+    hidden: Vec<String>,
+}
+
+/// Where credentials are had from.
+struct Issuer<'a> {
+    plan: &'a Plan,
+    holdings: &'a Holdings,
+    secrets: &'a Secrets,
+    client: &'a Client,
+    base_url: &'a str,
 }
 
 impl Identities {
     /// Proves every principal of `plan` to the target at `base_url`.
     ///
     /// # Errors
-    /// A sign-in that fails: nothing could be shown without it.
+    /// A sign-in that fails, a variable that is not set: nothing could be shown without it.
     pub async fn establish(
         plan: &Plan,
         holdings: &Holdings,
@@ -66,50 +112,144 @@ impl Identities {
         client: &Client,
         base_url: &str,
     ) -> Result<Self> {
-        let mut headers = BTreeMap::new();
+        let issuer = Issuer { plan, holdings, secrets, client, base_url };
+        let mut identities = Self::default();
         for role in &plan.target.role {
             let owners: Vec<Owner> = if role.platform { vec![Owner::PLATFORM] } else { holdings.owners().collect() };
             let credential = &plan.target.credential[&role.credential];
             for owner in owners {
+                let words = Words::of(plan, secrets, owner, &role.name)?;
+                let token = issuer.token(credential, role, owner, &words).await?;
+                let places = credential.send().places().iter().map(|place| words.fill_text(place));
+                let pass = Pass { places: places.collect(), token };
+                for place in &pass.places {
+                    place_of(place)?;
+                }
                 let principal = holdings.principal(owner, &role.name);
-                let header = match credential {
-                    Credential::Secret { prefix, send } => {
-                        header(send, &format!("{prefix}{}", secrets.of(&principal)))?
-                    }
-                    Credential::Login { path, body, token, send } => {
-                        let body = fill(body, holdings, secrets, owner, &role.name)?;
-                        let got = sign_in(client, &format!("{base_url}{path}"), &body, token).await.map_err(|why| {
-                            Error::Unreachable(format!(
-                                "sign-in of {principal} failed: POST {path} {why}. \
-                                 Nothing can be shown without it; check [credential.{}] and [plant] in the target file",
-                                role.credential
-                            ))
-                        })?;
-                        header(send, &got)?
-                    }
-                };
-                headers.insert(principal, header);
+                identities.hidden.extend(words.given.values().cloned().chain([pass.token.clone()]));
+                let named = words.given.into_iter().map(|(name, value)| (given_name(&name, &principal), value));
+                identities.given.extend(named);
+                identities.passes.insert(principal, pass);
             }
         }
-        Ok(Self { headers })
+        identities.hidden.retain(|secret| secret.len() >= HIDDEN_LEN_MIN);
+        // The longest first: one may hold another.
+        identities.hidden.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        identities.hidden.dedup();
+        Ok(identities)
     }
 
-    /// The header that `principal` sends.
-    pub fn header(&self, principal: &Principal, proof: Proof) -> Option<(String, String)> {
-        if principal.role == NOBODY {
-            return None;
+    /// What `principal` sends; nothing for nobody.
+    pub fn presented(&self, principal: &Principal, proof: Proof) -> Presented {
+        let mut presented = Presented::default();
+        let Some(pass) = self.passes.get(principal).filter(|_| principal.role != NOBODY) else { return presented };
+        let token = altered(&pass.token, proof);
+        for place in &pass.places {
+            let Ok((name, value, query)) = place_of(place) else { continue };
+            let pair = (name.to_string(), value.replace("{token}", &token));
+            if query { presented.query.push(pair) } else { presented.headers.push(pair) }
         }
-        let (name, value) = self.headers.get(principal)?;
-        Some((name.clone(), altered(value, proof)))
+        presented
+    }
+
+    /// What the environment gives under a plan's name for it: a secret, for requests alone.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.given.get(name).map(String::as_str)
+    }
+
+    /// `text` without any credential in it.
+    pub fn redacted(&self, text: &str) -> String {
+        self.hidden.iter().fold(text.to_string(), |text, secret| {
+            if text.contains(secret) { text.replace(secret, "[redacted]") } else { text }
+        })
     }
 }
 
-/// `value` as `proof` wants it sent.
-fn altered(value: &str, proof: Proof) -> String {
-    let (scheme, token) = value.rsplit_once(' ').unwrap_or(("", value));
-    let with = |token: String| if scheme.is_empty() { token } else { format!("{scheme} {token}") };
+/// Shorter values are words that an answer may hold by chance, and no secrets.
+const HIDDEN_LEN_MIN: usize = 8;
+
+impl Issuer<'_> {
+    async fn token(&self, credential: &Credential, role: &Role, owner: Owner, words: &Words) -> Result<String> {
+        let principal = self.holdings.principal(owner, &role.name);
+        match credential {
+            Credential::Secret { prefix, .. } => Ok(format!("{prefix}{}", self.secrets.of(&principal))),
+            Credential::Token { .. } => Ok(words.given.get("token").cloned().unwrap_or_default()),
+            Credential::Trusted { .. } => Ok(String::new()),
+            Credential::Jwt { algorithm, key_env, key_file, key_id, claims, lives_s, .. } => {
+                let place = format!("[credential.{}] key_env", role.credential);
+                let key = match (key_env, key_file) {
+                    (Some(name), None) => self.secrets.variables.get(name, &place)?,
+                    (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?,
+                    _ => return Err(Error::Usage(format!("{place}: give one of key_env and key_file"))),
+                };
+                let claims = words.fill(claims);
+                jwt::signed(*algorithm, &key, key_id.as_deref(), claims, *lives_s)
+                    .map_err(|why| Error::Usage(format!("[credential.{}]: {why}", role.credential)))
+            }
+            Credential::Login { path, body, token, .. } => {
+                let body = fill(&words.fill(body), self.holdings, self.secrets, owner, &role.name)?;
+                let url = if path.contains("://") { path.clone() } else { format!("{}{path}", self.base_url) };
+                sign_in(self.client, &url, &body, token).await.map_err(|why| {
+                    Error::Unreachable(format!(
+                        "sign-in of {principal} failed: POST {path} {why}. Nothing can be shown without it; check \
+                         [credential.{}] and {} in the target file",
+                        role.credential,
+                        if self.plan.target.tenant.is_empty() { "[plant]" } else { "the variables that `env` names" }
+                    ))
+                })
+            }
+        }
+    }
+}
+
+/// What the templates of one principal's credential stand for.
+struct Words {
+    tenant: String,
+    role: String,
+    given: BTreeMap<String, String>,
+}
+
+impl Words {
+    fn of(plan: &Plan, secrets: &Secrets, owner: Owner, role: &str) -> Result<Self> {
+        let target = &plan.target;
+        let tenant = target.tenant.get(owner.index() as usize);
+        let (values, place) = match tenant {
+            Some(tenant) => (tenant.env.get(role), format!("[tenant.env.{role}] of {}", tenant.name)),
+            None => (target.operator.get(role), format!("[operator.{role}]")),
+        };
+        let mut given = BTreeMap::new();
+        for (name, variable) in values.into_iter().flatten() {
+            given.insert(name.clone(), secrets.variables.get(variable, &place)?);
+        }
+        let id = match tenant {
+            Some(tenant) => secrets.tenant_id(tenant)?.unwrap_or_default(),
+            None => String::new(),
+        };
+        Ok(Self { tenant: id, role: role.into(), given })
+    }
+
+    fn fill_text(&self, text: &str) -> String {
+        let mut out = text.replace("{tenant}", &self.tenant).replace("{role}", &self.role);
+        for (name, value) in &self.given {
+            out = out.replace(&format!("{{given:{name}}}"), value);
+        }
+        out
+    }
+
+    fn fill(&self, template: &Value) -> Value {
+        match template {
+            Value::String(text) => Value::String(self.fill_text(text)),
+            Value::Object(fields) => Value::Object(fields.iter().map(|(k, v)| (k.clone(), self.fill(v))).collect()),
+            Value::Array(items) => items.iter().map(|item| self.fill(item)).collect(),
+            other => other.clone(),
+        }
+    }
+}
+
+/// `token` as `proof` wants it sent.
+fn altered(token: &str, proof: Proof) -> String {
     match proof {
-        Proof::AsIssued => value.into(),
+        Proof::AsIssued => token.into(),
         Proof::Altered => {
             // In the middle of the last part: a signature's final bits may be padding that decoders ignore.
             let part = token.rfind('.').map_or(0, |dot| dot + 1);
@@ -118,11 +258,11 @@ fn altered(value: &str, proof: Proof) -> String {
             if let Some(byte) = bytes.get_mut(middle) {
                 *byte = if *byte == b'A' { b'B' } else { b'A' };
             }
-            with(String::from_utf8(bytes).unwrap_or_default())
+            String::from_utf8(bytes).unwrap_or_default()
         }
-        Proof::Truncated => with(token.chars().take(token.len() * 2 / 3).collect()),
-        Proof::Malformed => with("not.a.credential".into()),
-        Proof::Unsigned => with(unsigned(token)),
+        Proof::Truncated => token.chars().take(token.len() * 2 / 3).collect(),
+        Proof::Malformed => "not.a.credential".into(),
+        Proof::Unsigned => unsigned(token),
     }
 }
 
@@ -138,10 +278,13 @@ fn unsigned(token: &str) -> String {
     }
 }
 
-fn header(send: &str, token: &str) -> Result<(String, String)> {
-    let wrong = || Error::Usage(format!("credential: send `{send}` is not `Name: value with {{token}}`"));
-    let (name, value) = send.split_once(": ").filter(|(_, v)| v.contains("{token}")).ok_or_else(wrong)?;
-    Ok((name.into(), value.replace("{token}", token)))
+/// Name and value of a place, and whether it is in the query.
+fn place_of(place: &str) -> Result<(&str, &str, bool)> {
+    let header = place.split_once(": ").map(|(name, value)| (name, value, false));
+    let query = place.strip_prefix('?').and_then(|rest| rest.split_once('=')).map(|(name, value)| (name, value, true));
+    query.or(header).filter(|(name, ..)| !name.is_empty()).ok_or_else(|| {
+        Error::Usage("[credential] send: write `Name: value` for a header or `?name=value` for the query".into())
+    })
 }
 
 fn fill(template: &Value, holdings: &Holdings, secrets: &Secrets, owner: Owner, role: &str) -> Result<Value> {
@@ -169,7 +312,14 @@ async fn sign_in(client: &Client, url: &str, body: &Value, token: &str) -> std::
     if !status.is_success() {
         return Err(format!("answered {status}"));
     }
-    let answer: Value = answer.json().await.map_err(|_| format!("answered {status} without JSON"))?;
+    if let Some(name) = token.strip_prefix("cookie:") {
+        let cookies = answer.headers().get_all("set-cookie").iter().filter_map(|value| value.to_str().ok());
+        let pairs = cookies.filter_map(|cookie| cookie.split(';').next()?.split_once('='));
+        let found = pairs.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.to_string()).last();
+        return found.ok_or_else(|| format!("answered {status} without a cookie {name}"));
+    }
+    let answer = http::whole(answer).await?;
+    let answer: Value = serde_json::from_slice(&answer).map_err(|_| format!("answered {status} without JSON"))?;
     let found = answer.pointer(token).and_then(Value::as_str);
     found.map(String::from).ok_or_else(|| format!("answered {status} without a token at {token}"))
 }

@@ -2,10 +2,13 @@
 //! know HTTP or the Postgres protocol.
 
 pub mod copy;
+pub mod credential;
 pub mod database;
 pub mod file;
 pub mod http;
 pub mod identity;
 pub mod inspect;
+mod jwt;
 pub mod launch;
 pub mod openapi;
+pub mod tenants;

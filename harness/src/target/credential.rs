@@ -1,0 +1,126 @@
+//! How a principal proves itself, as the target file says it.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a principal proves itself. In `send`, `body` and `claims`: `{tenant}` (its id, as the service knows it),
+/// `{role}`, and beside given tenants `{given:NAME}`, what `env` names.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "kind")]
+pub enum Credential {
+    /// A request that answers with a token. In `body` also: `{TABLE.COLUMN}` of the principal's planted row, `{password}`.
+    Login {
+        /// Path of the request, sent by POST; a whole URL where another service signs in.
+        path: String,
+        /// Its JSON body.
+        body: serde_json::Value,
+        /// JSON pointer to the token in the answer, or `cookie:NAME`.
+        token: String,
+        /// Where the token goes.
+        #[serde(default)]
+        send: Send,
+    },
+    /// A secret whose hash was planted (`secret_sha256`).
+    Secret {
+        /// What the secret starts with.
+        #[serde(default)]
+        prefix: String,
+        /// Where the secret goes.
+        #[serde(default)]
+        send: Send,
+    },
+    /// A token, an API key or a cookie's value that is there already: `token` among what `env` names.
+    Token {
+        /// Where the token goes.
+        #[serde(default)]
+        send: Send,
+    },
+    /// A JWT that is made here, with `iat` and `exp` where `claims` has none (RFC 7519).
+    Jwt {
+        /// Its algorithm.
+        algorithm: Algorithm,
+        /// The variable that holds the key: a secret, or a private key as PEM.
+        #[serde(default)]
+        key_env: Option<String>,
+        /// The file that holds the key, as PEM for other algorithms than HS256.
+        #[serde(default)]
+        key_file: Option<PathBuf>,
+        /// Its `kid`.
+        #[serde(default)]
+        key_id: Option<String>,
+        /// Its claims.
+        claims: serde_json::Value,
+        /// How long it lives, seconds.
+        #[serde(default = "default_lives_s")]
+        lives_s: u64,
+        /// Where it goes.
+        #[serde(default)]
+        send: Send,
+    },
+    /// Nothing but words that the service believes, as behind a gateway that has asked for proof.
+    Trusted {
+        /// The words.
+        send: Send,
+    },
+}
+
+fn default_lives_s() -> u64 {
+    3600
+}
+
+/// How a JWT is signed (RFC 7518).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Algorithm {
+    /// HMAC with SHA-256.
+    HS256,
+    /// RSA with SHA-256.
+    RS256,
+    /// ECDSA on P-256.
+    ES256,
+}
+
+/// Where a credential goes: `Name: value` for a header, `?name=value` for the query; one or several, with `{token}`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Send {
+    /// One place.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl Default for Send {
+    fn default() -> Self {
+        Self::One("Authorization: Bearer {token}".into())
+    }
+}
+
+impl Send {
+    /// The places.
+    pub fn places(&self) -> &[String] {
+        match self {
+            Self::One(place) => std::slice::from_ref(place),
+            Self::Many(places) => places,
+        }
+    }
+}
+
+impl Credential {
+    /// Where it goes.
+    pub fn send(&self) -> &Send {
+        match self {
+            Self::Login { send, .. }
+            | Self::Secret { send, .. }
+            | Self::Token { send }
+            | Self::Jwt { send, .. }
+            | Self::Trusted { send } => send,
+        }
+    }
+
+    /// True when something is proved, which can then be altered.
+    pub fn proves(&self) -> bool {
+        !matches!(self, Self::Trusted { .. })
+    }
+}
