@@ -22,7 +22,9 @@ pub mod history;
 pub mod plant;
 
 pub mod campaign;
+pub mod evidence;
 pub mod finding;
+pub mod minimise;
 pub mod oracle;
 pub mod verdict;
 

@@ -1,5 +1,7 @@
 //! What the tests share: a campaign against the bundled reference.
 
+pub mod planted;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ pub fn campaign(seed: u64) -> anyhow::Result<(Campaign, tempfile::TempDir)> {
     let campaign = Campaign {
         target: TargetFile::load(None)?,
         target_dir: PathBuf::new(),
+        target_file: None,
         bounds: Bounds { cases_max: 1_200, ..Bounds::of_profile("quick")? },
         only: Vec::new(),
         seed: Seed(seed),
@@ -28,6 +31,7 @@ pub fn campaign(seed: u64) -> anyhow::Result<(Campaign, tempfile::TempDir)> {
         dry_run: false,
         first_finding_only: false,
         variant: Variant::default(),
+        shrink: None,
     };
     Ok((campaign, reports))
 }

@@ -2,7 +2,10 @@
 
 mod course;
 mod interrupt;
+mod reproduce;
+mod shrink;
 mod stage;
+mod trial;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use crate::event::{Event, Events};
 use crate::exit_code::ExitCode;
 use crate::history;
 use crate::oracle::Judge;
-use crate::plan::{Plan, Planner};
+use crate::plan::{Plan, Planner, sha256};
 use crate::postgres::Source;
 use crate::report::{self, Format};
 use crate::requirement::{self, Requirement};
@@ -37,6 +40,8 @@ pub struct Campaign {
     pub target: TargetFile,
     /// The target file's folder, for a document beside it.
     pub target_dir: PathBuf,
+    /// The target file as it was given; none for the bundled reference.
+    pub target_file: Option<PathBuf>,
     /// How much is done.
     pub bounds: Bounds,
     /// Selected requirement IDs or families; empty selects all.
@@ -57,11 +62,30 @@ pub struct Campaign {
     pub first_finding_only: bool,
     /// What a variant changes.
     pub variant: Variant,
+    /// How long is spent on making findings smaller; none leaves them as they are.
+    pub shrink: Option<Shrink>,
+}
+
+/// Bounds of the search for the fewest steps that show a finding.
+#[derive(Clone, Copy, Debug)]
+pub struct Shrink {
+    /// Causes looked at, the worst first.
+    pub causes_max: usize,
+    /// Seconds spent on each.
+    pub time_s: u64,
+}
+
+impl Default for Shrink {
+    fn default() -> Self {
+        Self { causes_max: 5, time_s: 30 }
+    }
 }
 
 /// What a mutant changes about its target.
 #[derive(Clone, Debug, Default)]
 pub struct Variant {
+    /// The mutant's ID.
+    pub mutant: Option<String>,
     /// SQL run as administrator once rows are planted.
     pub sql: Option<String>,
     /// Serve with the build that has deliberate defects.
@@ -146,7 +170,7 @@ impl Campaign {
             run: RunFacts {
                 schema_version: 1,
                 partywall_version: env!("CARGO_PKG_VERSION").into(),
-                run_id: run.id,
+                run_id: run.id.clone(),
                 target: self.target.name.clone(),
                 started_at: started.format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
                 elapsed_ms: clock.elapsed().as_millis() as u64,
@@ -160,10 +184,20 @@ impl Campaign {
             plan: plan.summary(),
             judgement,
         };
-        // What the run knows is still told where no file can be written.
-        if let Err(error) = report::write_all(&report, &self.formats, &run.dir) {
-            report.run.stopped_because.get_or_insert_with(|| error.to_string());
-            cut_short.get_or_insert(error);
+        let mut write = |report: &mut Report| {
+            // What the run knows is still told where no file can be written.
+            if let Err(error) = report::write_all(report, &self.formats, &run.dir) {
+                report.run.stopped_because.get_or_insert_with(|| error.to_string());
+                cut_short.get_or_insert(error);
+            }
+        };
+        write(&mut report);
+        if let Err(error) = self.shrink(&run, &plan, &mut report.judgement).await {
+            report.run.notes.push(format!("findings were not made smaller: {error}"));
+        }
+        report.run.elapsed_ms = clock.elapsed().as_millis() as u64;
+        if report.judgement.findings.iter().any(|f| f.minimised.is_some()) {
+            write(&mut report);
         }
         let exit = match (report.overall, &cut_short) {
             (Overall::Violated, _) => ExitCode::Violated,
@@ -172,7 +206,7 @@ impl Campaign {
             (Overall::Inconclusive, None) => ExitCode::Inconclusive,
             (Overall::Upheld, None) => ExitCode::Upheld,
         };
-        Ok(Ended { report, dir: run.dir, exit })
+        Ok(Ended { report, dir: run.dir.clone(), exit })
     }
 
     /// Plan, plant, drive and judge.
@@ -249,9 +283,4 @@ impl Campaign {
             None => self.target.base_url.clone().unwrap_or_default().trim_end_matches('/').to_string(),
         }
     }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    hex::encode(sha2::Sha256::digest(bytes))
 }

@@ -7,6 +7,7 @@ mod hand_over;
 mod ranges;
 mod request;
 mod requirement;
+mod script;
 mod step;
 mod sweep;
 
@@ -27,6 +28,7 @@ use crate::tenant::Holdings;
 use crate::verdict::PlanSummary;
 
 pub use request::principal_value;
+pub use script::Script;
 pub use step::{Answer, Expect, Listing, Proof, Request, Sequence, Step, Vector};
 
 /// Version of `plan.json`'s shape.
@@ -142,6 +144,12 @@ impl Plan {
     }
 }
 
+/// SHA-256 of a saved plan, hex.
+pub fn sha256(saved: &[u8]) -> String {
+    use sha2::Digest;
+    hex::encode(sha2::Sha256::digest(saved))
+}
+
 /// Draws the sequences of a plan.
 pub struct Planner {
     plan: Arc<Plan>,
@@ -161,28 +169,41 @@ impl Planner {
     /// The iterator yields an error where the target file and the document do not fit together.
     pub fn into_sequences(self, pool_state: PoolState) -> impl Iterator<Item = Result<Sequence>> + Send {
         let templates = sweep::templates(&self);
+        let states = self.plan.pool_states().count() as u64;
+        let swept = templates.len() as u64 * u64::from(self.plan.bounds.pairs);
+        let end = swept + self.hand_overs() + self.ranges() + self.plan.bounds.cases_max / states.max(1);
+        (0..end).filter_map(move |number| self.numbered(pool_state, number, &templates).transpose())
+    }
+
+    /// One sequence again, by its number; none where nothing is planned under it.
+    ///
+    /// # Errors
+    /// As [`Planner::into_sequences`].
+    pub fn sequence(&self, pool_state: PoolState, number: u64) -> Result<Option<Sequence>> {
+        self.numbered(pool_state, number, &sweep::templates(self))
+    }
+
+    fn numbered(&self, pool_state: PoolState, number: u64, templates: &[sweep::Template]) -> Result<Option<Sequence>> {
         let swept = templates.len() as u64 * u64::from(self.plan.bounds.pairs);
         let handed = swept + self.hand_overs();
-        let states = self.plan.pool_states().count() as u64;
         let ranged = handed + self.ranges();
-        let end = ranged + self.plan.bounds.cases_max / states.max(1);
-        (0..end).filter_map(move |number| {
-            let steps = if number < swept {
-                let (pair, index) = (number / templates.len() as u64, number as usize % templates.len());
-                self.sweep(pool_state, &templates[index], number, pair as u32)
-            } else if number < handed {
-                self.hand_over(pool_state, number - swept)
-            } else if number < ranged {
-                self.range(pool_state, number - handed)
-            } else {
-                self.generated(pool_state, number - ranged)
-            };
-            match steps {
-                Ok(steps) if steps.is_empty() => None,
-                Ok(steps) => Some(Ok(Sequence { number, steps })),
-                Err(why) => Some(Err(Error::Usage(format!("target file {}: {why}", self.plan.target.name)))),
-            }
-        })
+        let steps = if number < swept {
+            let (pair, index) = (number / templates.len() as u64, number as usize % templates.len());
+            self.sweep(pool_state, &templates[index], number, pair as u32)
+        } else if number < handed {
+            self.hand_over(pool_state, number - swept)
+        } else if number < ranged {
+            self.range(pool_state, number - handed)
+        } else {
+            self.generated(pool_state, number - ranged)
+        };
+        let steps = steps.map_err(|why| Error::Usage(format!("target file {}: {why}", self.plan.target.name)))?;
+        Ok((!steps.is_empty()).then_some(Sequence { number, steps }))
+    }
+
+    /// The account of what is planted.
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 
     /// Sequences planned in all pool states; walks of lists add requests to this.

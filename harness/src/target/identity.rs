@@ -66,12 +66,30 @@ impl Identities {
         client: &Client,
         base_url: &str,
     ) -> Result<Self> {
+        Self::establish_some(plan, holdings, secrets, client, base_url, &|_| true).await
+    }
+
+    /// Proves those principals that are `wanted`.
+    ///
+    /// # Errors
+    /// As [`Identities::establish`].
+    pub async fn establish_some(
+        plan: &Plan,
+        holdings: &Holdings,
+        secrets: &Secrets,
+        client: &Client,
+        base_url: &str,
+        wanted: &(dyn Fn(&Principal) -> bool + Sync),
+    ) -> Result<Self> {
         let mut headers = BTreeMap::new();
         for role in &plan.target.role {
             let owners: Vec<Owner> = if role.platform { vec![Owner::PLATFORM] } else { holdings.owners().collect() };
             let credential = &plan.target.credential[&role.credential];
             for owner in owners {
                 let principal = holdings.principal(owner, &role.name);
+                if !wanted(&principal) {
+                    continue;
+                }
                 let header = match credential {
                     Credential::Secret { prefix, send } => {
                         header(send, &format!("{prefix}{}", secrets.of(&principal)))?
