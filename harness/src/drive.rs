@@ -45,6 +45,8 @@ pub struct Door {
     pub scanner: Arc<Scanner>,
     /// When driving began.
     pub began: Instant,
+    /// Keep every body, not only those that a finding may need.
+    pub keep_bodies: bool,
 }
 
 /// The sequences that lanes draw from, one at a time.
@@ -242,7 +244,7 @@ impl Run<'_> {
         let success = (200..300).contains(&raw.status);
         let telling = foreign
             || (success && matches!(step.expect.answer, crate::plan::Answer::Denied | crate::plan::Answer::Refused));
-        let excerpt = telling.then(|| excerpt(&body));
+        let excerpt = (telling || self.door.keep_bodies).then(|| excerpt(&body));
         let headers = raw.headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())).cloned().collect();
         let answer = Answered {
             status: raw.status,

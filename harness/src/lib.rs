@@ -20,6 +20,7 @@ pub mod target;
 pub mod drive;
 pub mod history;
 pub mod plant;
+pub mod replay;
 
 pub mod campaign;
 pub mod evidence;

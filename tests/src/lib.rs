@@ -31,6 +31,8 @@ pub fn campaign(seed: u64) -> anyhow::Result<(Campaign, tempfile::TempDir)> {
         dry_run: false,
         first_finding_only: false,
         variant: Variant::default(),
+        recording: None,
+        har: None,
         shrink: None,
     };
     Ok((campaign, reports))

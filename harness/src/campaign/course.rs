@@ -138,6 +138,7 @@ impl<'a> Course<'a> {
             secrets: self.secrets.clone(),
             scanner: Arc::new(Scanner::new(self.plan.seed.canary_key(), self.plan.window())),
             began: self.began,
+            keep_bodies: self.campaign.har.is_some(),
         })
     }
 

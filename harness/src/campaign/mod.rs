@@ -21,6 +21,7 @@ use crate::history;
 use crate::oracle::Judge;
 use crate::plan::{Plan, Planner, sha256};
 use crate::postgres::Source;
+use crate::replay::{self, Recording};
 use crate::report::{self, Format};
 use crate::requirement::{self, Requirement};
 use crate::scenario::Bounds;
@@ -62,6 +63,10 @@ pub struct Campaign {
     pub first_finding_only: bool,
     /// What a variant changes.
     pub variant: Variant,
+    /// Recorded traffic to play instead of a plan of our own.
+    pub recording: Option<Recording>,
+    /// Where to write the run's own traffic as a HAR.
+    pub har: Option<PathBuf>,
     /// How long is spent on making findings smaller; none leaves them as they are.
     pub shrink: Option<Shrink>,
 }
@@ -136,6 +141,8 @@ impl Run {
 struct Driven {
     plan: Arc<Plan>,
     judge: Judge,
+    /// What is worth knowing.
+    told: Vec<String>,
     /// Why the plan was not driven to its end.
     cut_short: Option<Error>,
 }
@@ -149,7 +156,11 @@ impl Campaign {
         let started = time::OffsetDateTime::now_utc();
         let clock = Instant::now();
         self.bounds.check()?;
-        let requirements = requirement::select(&self.only)?;
+        let mut requirements = requirement::select(&self.only)?;
+        requirements.retain(|r| self.recording.is_some() || !r.needs_capture());
+        if requirements.is_empty() {
+            return Err(Error::Usage("what is selected is judged on recorded traffic: use partywall replay".into()));
+        }
         let id = seed::run_id(started);
         let run = Run { dir: self.reports.join(&id), id, events, interrupt };
         std::fs::create_dir_all(&run.dir).map_err(|e| Error::write(&run.dir, e))?;
@@ -161,7 +172,8 @@ impl Campaign {
         let driven = self.staged(&stage, requirements, &run).await;
         let postgres = stage.note.clone();
         stage.strike().await;
-        let Driven { plan, judge, mut cut_short } = driven?;
+        let Driven { plan, judge, mut cut_short, told } = driven?;
+        notes.extend(told);
 
         let interrupted = run.interrupt.is_raised();
         let why = cut_short.as_ref().map(ToString::to_string);
@@ -215,8 +227,17 @@ impl Campaign {
         let operations = openapi::operations(&document, &self.target.openapi)?;
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
         let ids = requirements.iter().map(|r| r.id.clone()).collect();
-        let plan = Arc::new(Plan::new(self.seed, self.bounds.clone(), ids, self.target.clone(), operations, now));
+        let mut plan = Plan::new(self.seed, self.bounds.clone(), ids, self.target.clone(), operations, now);
         plan.check()?;
+        let mut told = Vec::new();
+        if let Some(recording) = &self.recording {
+            let mapped = recording.onto(&plan.operations, &plan.target)?;
+            told = mapped.told(recording.entries.len());
+            told.iter().for_each(|note| (run.events)(Event::Note(note.clone())));
+            plan.recorded = mapped.journeys;
+        }
+        let nothing = self.recording.is_some() && plan.recorded.is_empty();
+        let plan = Arc::new(plan);
         let saved = serde_json::to_vec_pretty(&*plan).map_err(|e| Error::Defect(e.to_string()))?;
         let path = run.dir.join("plan.json");
         std::fs::write(&path, &saved).map_err(|e| Error::write(&path, e))?;
@@ -233,6 +254,8 @@ impl Campaign {
         let mut judge = Judge::new(plan.clone(), requirements);
         let cut_short = if self.dry_run {
             Err(Error::Usage("--dry-run: nothing was driven".into()))
+        } else if nothing {
+            Ok(())
         } else {
             self.driven(stage, &plan, &saved, &mut judge, run).await
         };
@@ -242,7 +265,7 @@ impl Campaign {
             Err(defect @ Error::Defect(_)) => return Err(defect),
             Err(error) => Some(error),
         };
-        Ok(Driven { plan, judge, cut_short })
+        Ok(Driven { plan, judge, told, cut_short })
     }
 
     async fn driven(&self, stage: &Stage, plan: &Arc<Plan>, saved: &[u8], judge: &mut Judge, run: &Run) -> Result<()> {
@@ -259,7 +282,11 @@ impl Campaign {
         };
         let writer = history::Writer::create(&run.dir.join("history.ndjson.zst"), &header)?;
         (run.events)(Event::Stage("drive"));
-        Course::new((self, run, stage), plan, &secrets, judge, writer).drive().await
+        Course::new((self, run, stage), plan, &secrets, judge, writer).drive().await?;
+        match &self.har {
+            Some(har) => replay::write(&run.dir.join("history.ndjson.zst"), plan, har),
+            None => Ok(()),
+        }
     }
 
     async fn plant(&self, stage: &Stage, plan: &Plan, secrets: &Secrets) -> Result<()> {

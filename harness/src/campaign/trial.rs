@@ -135,6 +135,7 @@ impl<'a> Trial<'a> {
             secrets: secrets.clone(),
             scanner: Arc::new(Scanner::new(plan.seed.canary_key(), plan.window())),
             began: Instant::now(),
+            keep_bodies: true,
         });
         let (sender, mut receiver) = mpsc::channel(256);
         let mut running = JoinSet::new();

@@ -4,6 +4,7 @@ mod certify;
 mod judge;
 mod list;
 mod mutants;
+mod replay;
 mod reproduce;
 mod schema;
 
@@ -37,6 +38,8 @@ enum Command {
     Mutants(mutants::Args),
     /// Judge a recorded history again, offline.
     Judge(judge::Args),
+    /// Play recorded traffic as other tenants, and judge what it shows.
+    Replay(replay::Args),
     /// Play the fewest steps of a finding again: does it still show?
     Reproduce(reproduce::Args),
     /// List the requirements.
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Certify(args) => block_on(certify::run(args)),
         Command::Mutants(args) => block_on(mutants::run(args)),
         Command::Judge(args) => judge::run(args),
+        Command::Replay(args) => block_on(replay::run(args)),
         Command::Reproduce(args) => block_on(reproduce::run(args)),
         Command::List(args) => list::list(args),
         Command::Explain(args) => list::explain(args),
@@ -196,6 +200,8 @@ impl RunArgs {
             dry_run,
             first_finding_only: false,
             variant: Variant::default(),
+            recording: None,
+            har: None,
             shrink: self.shrink(),
         })
     }

@@ -5,6 +5,7 @@ pub mod body;
 mod generated;
 mod hand_over;
 mod ranges;
+mod recorded;
 mod request;
 mod requirement;
 mod script;
@@ -27,6 +28,7 @@ use crate::target::file::TargetFile;
 use crate::tenant::Holdings;
 use crate::verdict::PlanSummary;
 
+pub use recorded::{Given, Journey, Recorded};
 pub use request::principal_value;
 pub use script::Script;
 pub use step::{Answer, Expect, Listing, Proof, Request, Sequence, Step, Vector};
@@ -55,6 +57,9 @@ pub struct Plan {
     pub target: TargetFile,
     /// The operations of its document.
     pub operations: Vec<Operation>,
+    /// Recorded traffic that is played instead of what would be planned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recorded: Vec<Journey>,
 }
 
 impl Plan {
@@ -68,7 +73,16 @@ impl Plan {
         now_unix_s: i64,
     ) -> Self {
         let day_unix_s = now_unix_s - now_unix_s.rem_euclid(DAY_S);
-        Self { schema_version: SCHEMA_VERSION, seed, bounds, requirements, day_unix_s, target, operations }
+        Self {
+            schema_version: SCHEMA_VERSION,
+            seed,
+            bounds,
+            requirements,
+            day_unix_s,
+            target,
+            operations,
+            recorded: Vec::new(),
+        }
     }
 
     /// Checks that the target file speaks of this document.
@@ -116,6 +130,9 @@ impl Plan {
 
     /// The cells that this plan must cover.
     pub fn cells(&self) -> BTreeSet<Cell> {
+        if !self.recorded.is_empty() {
+            return self.recorded_cells();
+        }
         let mut cells = BTreeSet::new();
         for pool_state in self.pool_states() {
             for operation in &self.operations {
@@ -128,6 +145,15 @@ impl Plan {
             }
         }
         cells
+    }
+
+    /// The cells that recorded traffic visits.
+    fn recorded_cells(&self) -> BTreeSet<Cell> {
+        let planner = Planner::new(Arc::new(self.clone()));
+        let numbers = || self.pool_states().flat_map(|state| (0..planner.recordings()).map(move |n| (state, n)));
+        // What cannot be planned is said when it is driven.
+        let steps = numbers().flat_map(|(state, number)| planner.recorded(state, number).unwrap_or_default());
+        steps.map(|step| step.cell).collect()
     }
 
     /// The plan in a few numbers.
@@ -171,7 +197,8 @@ impl Planner {
         let templates = sweep::templates(&self);
         let states = self.plan.pool_states().count() as u64;
         let swept = templates.len() as u64 * u64::from(self.plan.bounds.pairs);
-        let end = swept + self.hand_overs() + self.ranges() + self.plan.bounds.cases_max / states.max(1);
+        let planned = swept + self.hand_overs() + self.ranges() + self.plan.bounds.cases_max / states.max(1);
+        let end = if self.plan.recorded.is_empty() { planned } else { self.recordings() };
         (0..end).filter_map(move |number| self.numbered(pool_state, number, &templates).transpose())
     }
 
@@ -187,7 +214,9 @@ impl Planner {
         let swept = templates.len() as u64 * u64::from(self.plan.bounds.pairs);
         let handed = swept + self.hand_overs();
         let ranged = handed + self.ranges();
-        let steps = if number < swept {
+        let steps = if !self.plan.recorded.is_empty() {
+            self.recorded(pool_state, number)
+        } else if number < swept {
             let (pair, index) = (number / templates.len() as u64, number as usize % templates.len());
             self.sweep(pool_state, &templates[index], number, pair as u32)
         } else if number < handed {
@@ -209,6 +238,9 @@ impl Planner {
     /// Sequences planned in all pool states; walks of lists add requests to this.
     pub fn size(&self) -> u64 {
         let states = self.plan.pool_states().count() as u64;
+        if !self.plan.recorded.is_empty() {
+            return self.recordings() * states;
+        }
         let swept = sweep::templates(self).len() as u64 * u64::from(self.plan.bounds.pairs);
         (swept + self.hand_overs() + self.ranges()) * states + self.plan.bounds.cases_max
     }

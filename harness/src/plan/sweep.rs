@@ -259,7 +259,12 @@ impl Planner {
     }
 
     /// Lets an allowed role make a row of the operation's table first; the parameter that takes its id.
-    fn made(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<Option<(String, String)>, String> {
+    pub(super) fn made(
+        &self,
+        cast: &Cast<'_>,
+        role: &str,
+        steps: &mut Vec<Step>,
+    ) -> Result<Option<(String, String)>, String> {
         let Some(table) = cast.access.table.as_deref() else { return Ok(None) };
         let Some(parameter) = id_parameter(cast.operation, cast.access, table) else { return Ok(None) };
         let maker = self.plan.operations.iter().find_map(|operation| {
@@ -278,7 +283,12 @@ impl Planner {
     }
 
     /// The `prepare` operation of the target file, called by the same principal.
-    fn prepared(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<BTreeMap<String, String>, String> {
+    pub(super) fn prepared(
+        &self,
+        cast: &Cast<'_>,
+        role: &str,
+        steps: &mut Vec<Step>,
+    ) -> Result<BTreeMap<String, String>, String> {
         let Some(prepare) = &cast.access.prepare else { return Ok(BTreeMap::new()) };
         let operation = self.operation(&prepare.operation);
         let Some((operation, access)) = operation.and_then(|o| Some((o, self.access(o)?))) else {
@@ -396,7 +406,7 @@ impl Planner {
         Ok(())
     }
 
-    fn lines(&self, cast: &Cast<'_>) -> u32 {
+    pub(super) fn lines(&self, cast: &Cast<'_>) -> u32 {
         if cast.access.lines_of.is_some() { 3 } else { 1 }
     }
 
@@ -409,7 +419,7 @@ impl Planner {
     }
 
     /// A row of the operation's table that `role` may see; which one changes with the turn.
-    fn row(&self, cast: &Cast<'_>, role: &str) -> u32 {
+    pub(super) fn row(&self, cast: &Cast<'_>, role: &str) -> u32 {
         let table = self.narrowed_table(cast);
         let actors = table.map_or(0, |t| t.actors.len()) as u64;
         let planted = cast.access.table.as_deref().and_then(|t| self.holdings.table(t));
