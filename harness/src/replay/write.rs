@@ -31,11 +31,11 @@ pub fn write(from: &Path, plan: &Plan, to: &Path) -> Result<()> {
             let succeeded = o.answered().is_some_and(|answer| (200..300).contains(&answer.status));
             step.expect.answer != Answer::Success || (succeeded && step.cell.relation == Relation::Own)
         };
-        let news = |o: &Observation| !operations.contains(&o.step.cell.operation) || !roles.contains(&o.step.cell.role);
+        let news = |o: &Observation| !operations.contains(&kind(plan, o)) || !roles.contains(&o.step.cell.role);
         let meant = |o: &&Observation| o.step.expect.answer == Answer::Success && o.page == 0;
         if sequence.iter().all(sound) && sequence.iter().filter(meant).any(news) {
             for observation in sequence.iter().filter(meant) {
-                operations.insert(observation.step.cell.operation.clone());
+                operations.insert(kind(plan, observation));
                 roles.insert(observation.step.cell.role.clone());
                 entries.extend(entry(plan, observation));
             }
@@ -60,6 +60,15 @@ pub fn write(from: &Path, plan: &Plan, to: &Path) -> Result<()> {
     // One entry a line: what changes can be seen.
     let text = text.replace(",{\"startedDateTime\"", ",\n{\"startedDateTime\"");
     std::fs::write(to, text + "\n").map_err(|e| Error::write(to, e))
+}
+
+/// The operation, and whether it is asked for a page that a cursor leads to.
+fn kind(plan: &Plan, observation: &Observation) -> (String, bool) {
+    let step = &observation.step;
+    let access = plan.target.access(&step.cell.operation);
+    let cursor = access.and_then(|access| access.list.as_ref()?.cursor.as_ref());
+    let follows = step.request.query.iter().any(|(name, _)| Some(name) == cursor);
+    (step.cell.operation.clone(), follows)
 }
 
 fn entry(plan: &Plan, observation: &Observation) -> Option<Entry> {
