@@ -1,7 +1,11 @@
 //! One violation, and the fewest observations that prove it to a reader.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use crate::cell::PoolState;
+use crate::plan::Vector;
 use crate::requirement::Severity;
 
 /// The oracle that made a finding.
@@ -51,6 +55,10 @@ pub struct Finding {
     pub sentence: String,
     /// The operation.
     pub operation: String,
+    /// By what means the step reached for its subject.
+    pub vector: Vector,
+    /// Where it was first seen.
+    pub seen: Place,
     /// Who observed it, such as `auditor of tenant 3`.
     pub observer: String,
     /// Whose it was, if anyone's, such as `tenant 4`.
@@ -63,6 +71,88 @@ pub struct Finding {
     pub found_after_ms: u64,
     /// The proof.
     pub witness: Vec<Witness>,
+    /// The fewest steps that show it, once they were looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimised: Option<Minimised>,
+}
+
+/// Findings of one likely root: the same requirement, oracle and vector, over many operations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Cause {
+    /// The findings' IDs; the first stands for all.
+    pub findings: Vec<String>,
+    /// The operations, in the order found.
+    pub operations: Vec<String>,
+    /// How often any of them was seen.
+    pub occurrences: u64,
+}
+
+impl Cause {
+    /// The causes of `findings`, in their order.
+    pub fn of(findings: &[Finding]) -> Vec<Self> {
+        let mut causes: Vec<(&Finding, Self)> = Vec::new();
+        for finding in findings {
+            let (id, operation, occurrences) = (finding.id.clone(), finding.operation.clone(), finding.occurrences);
+            let alike = |first: &Finding| {
+                (&first.requirement, first.oracle, first.vector)
+                    == (&finding.requirement, finding.oracle, finding.vector)
+            };
+            match causes.iter_mut().find(|(first, _)| alike(first)) {
+                Some((_, cause)) => {
+                    cause.findings.push(id);
+                    cause.operations.push(operation);
+                    cause.occurrences += occurrences;
+                }
+                None => {
+                    let cause = Self { findings: vec![id], operations: vec![operation], occurrences };
+                    causes.push((finding, cause));
+                }
+            }
+        }
+        causes.into_iter().map(|(_, cause)| cause).collect()
+    }
+}
+
+/// Where in the plan a finding was first seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Place {
+    /// The pool state.
+    pub pool_state: PoolState,
+    /// Number of the sequence in its pool state.
+    pub sequence: u64,
+    /// Number of the step in the sequence.
+    pub position: u32,
+}
+
+/// What shrinking a finding came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Minimised {
+    /// Steps left.
+    pub steps: u32,
+    /// Tenants that take part in them.
+    pub tenants: u32,
+    /// How often they showed the finding again.
+    pub reproduced: Reproduced,
+    /// True when time ended before nothing smaller was left to try.
+    pub cut_short: bool,
+    /// The finding's folder, below the run's.
+    pub folder: String,
+}
+
+/// So many of so many tries, each on a fresh start of the target by tenants that no try before it had, where there are
+/// enough of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Reproduced {
+    /// Tries that showed the finding.
+    pub k: u32,
+    /// Tries.
+    pub n: u32,
+}
+
+impl fmt::Display for Reproduced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.k, self.n)
+    }
 }
 
 /// One observation as a reader needs it; secrets are already redacted.
@@ -88,4 +178,9 @@ pub struct Witness {
     pub body_excerpt: Option<String>,
     /// A command that sends it again; credentials are shell variables.
     pub curl: String,
+}
+
+/// A word for a POSIX shell.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }

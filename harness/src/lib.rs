@@ -24,11 +24,14 @@ pub mod history;
 pub mod likeness;
 pub mod patience;
 pub mod plant;
+pub mod replay;
 pub mod settle;
 pub mod snapshot;
 
 pub mod campaign;
+pub mod evidence;
 pub mod finding;
+pub mod minimise;
 pub mod oracle;
 pub mod verdict;
 

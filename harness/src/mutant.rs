@@ -112,6 +112,7 @@ impl MutantFile {
             defects.push("as-owner".into());
         }
         Variant {
+            mutant: Some(self.id.clone()),
             sql: self.sql.clone(),
             defects_build: true,
             defects,

@@ -10,7 +10,7 @@ use crate::canary::Owner;
 pub const NOBODY: &str = "nobody";
 
 /// The actor of one step.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Principal {
     /// The tenant it belongs to; none for the platform's operator and for nobody.
     pub tenant: Option<Owner>,
@@ -27,6 +27,15 @@ impl Principal {
     /// An actor without a tenant: the platform's operator or nobody.
     pub fn without_tenant(role: &str) -> Self {
         Self { tenant: None, role: role.into() }
+    }
+
+    /// The shell variable that stands for its credential wherever a command is shown.
+    pub fn token_variable(&self) -> String {
+        let name = match self.tenant {
+            Some(tenant) => format!("TOKEN_{}_{}", self.role, tenant.index()),
+            None => format!("TOKEN_{}", self.role),
+        };
+        name.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_")
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Requirement {
     pub sentence: String,
     /// How bad a violation is.
     pub severity: Severity,
-    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`.
+    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `capture`.
     pub channels: Vec<String>,
     /// Who judges it.
     pub oracles: Vec<OracleId>,
@@ -52,6 +52,7 @@ const FAMILIES: &[&str] = &[
     include_str!("../../scenarios/requirements/pool.toml"),
     include_str!("../../scenarios/requirements/role.toml"),
     include_str!("../../scenarios/requirements/inference.toml"),
+    include_str!("../../scenarios/requirements/replay.toml"),
 ];
 
 /// All requirements, family by family.
@@ -100,6 +101,11 @@ pub fn select(only: &[String]) -> Result<Vec<Requirement>> {
 }
 
 impl Requirement {
+    /// True when it can be judged only where recorded traffic is played.
+    pub fn needs_capture(&self) -> bool {
+        self.channels.iter().any(|channel| channel == "capture")
+    }
+
     /// The part of the ID before the slash.
     pub fn family(&self) -> &str {
         self.id.split('/').next().unwrap_or(&self.id)

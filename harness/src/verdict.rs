@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::Cell;
-use crate::finding::Finding;
+use crate::finding::{Cause, Finding};
 use crate::requirement::Severity;
 
 /// The conclusion on one requirement.
@@ -103,6 +103,8 @@ pub struct Judgement {
     pub cells: Vec<CellVerdict>,
     /// Violations, deduplicated by cause, worst first.
     pub findings: Vec<Finding>,
+    /// The same findings by likely root.
+    pub causes: Vec<Cause>,
     /// The counts.
     pub counts: Counts,
 }
@@ -120,6 +122,14 @@ pub enum Overall {
 }
 
 impl Judgement {
+    /// Each cause with the finding that stands for it, worst first.
+    pub fn told(&self) -> impl Iterator<Item = (&Cause, &Finding)> {
+        self.causes.iter().filter_map(|cause| {
+            let first = cause.findings.first()?;
+            Some((cause, self.findings.iter().find(|finding| finding.id == *first)?))
+        })
+    }
+
     /// Violated beats inconclusive beats upheld; a run that judged nothing is inconclusive.
     pub fn overall(&self) -> Overall {
         let any = |test: fn(&Verdict) -> bool| self.requirements.iter().any(|r| test(&r.verdict));

@@ -57,6 +57,40 @@ fn slips_of_the_hand_name_the_nearest_right_word() {
 }
 
 #[test]
+fn what_is_no_finding_is_not_reproduced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("finding.json");
+    let named = path.display().to_string();
+    check(&["reproduce", &named], 2, &["cannot read", "finding.json"]);
+    for (text, says) in [
+        ("{\"schema_version\": 1, \"id\": \"f1", "is not a finding"),
+        ("[]", "is not a finding"),
+        ("{\"schema_version\": 99}", "its version is 99"),
+        ("{\"schema_version\": 1, \"surplus\": 0}", "surplus"),
+    ] {
+        std::fs::write(&path, text).expect("a file");
+        check(&["reproduce", &named], 2, &[says]);
+    }
+}
+
+#[test]
+fn what_is_no_capture_is_not_replayed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("capture.har");
+    let named = path.display().to_string();
+    check(&["replay", &named], 2, &["cannot read", "capture.har"]);
+    for text in ["{\"log\": {\"entries\": [{\"request\": {\"method\": \"GE", "{\"entries\": []}", "\u{0}\u{1}PNG", "[]"]
+    {
+        std::fs::write(&path, text).expect("a file");
+        check(&["replay", &named], 2, &["is not a HAR", "capture.har", "HAR 1.2"]);
+    }
+    std::fs::File::create(&path).and_then(|file| file.set_len(1 << 30)).expect("a sparse file");
+    check(&["replay", &named], 2, &["is not a HAR", "bytes"]);
+    check(&["replay", &named, "--identity", "admin"], 2, &["NUMBER=ROLE"]);
+    check(&["certify", "--only", "replay/.."], 2, &["partywall replay"]);
+}
+
+#[test]
 fn files_that_cannot_be_used_are_named() {
     check(&["certify", "--target", "/nowhere/target.toml"], 2, &["/nowhere/target.toml"]);
     check(&["judge", "/nowhere/history.ndjson.zst"], 2, &["/nowhere/plan.json"]);

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use partywall::cell::{Cell, Lanes, PoolState, Relation};
-use partywall::finding::{Finding, OracleId, Witness};
+use partywall::finding::{Cause, Finding, Minimised, OracleId, Place, Reproduced, Witness};
+use partywall::plan::Vector;
 use partywall::report::terminal::{Terminal, TerminalOptions, summary};
 use partywall::report::{Format, to_html, to_json, to_junit, to_markdown, write_all};
 use partywall::requirement::Severity;
@@ -75,6 +76,7 @@ fn upheld() -> Report {
         ],
         cells: cells(&OPERATIONS, &ROLES),
         findings: Vec::new(),
+        causes: Vec::new(),
         counts: Counts {
             attempted: 4816,
             judged: 4816,
@@ -136,6 +138,8 @@ fn violated() -> Report {
         severity: Severity::Critical,
         sentence: "auditor of tenant 3 was shown row 7 of events, which is tenant 4's".into(),
         operation: "read_event".into(),
+        vector: Vector::Object,
+        seen: Place { pool_state: POOLS[0], sequence: 17, position: 0 },
         observer: "auditor of tenant 3".into(),
         owner: Some("tenant 4".into()),
         occurrences: 36,
@@ -150,6 +154,13 @@ fn violated() -> Report {
             ),
             witness("control", "auditor of tenant 4", 200, &["the owner reads the same row"]),
         ],
+        minimised: Some(Minimised {
+            steps: 1,
+            tenants: 2,
+            reproduced: Reproduced { k: 9, n: 10 },
+            cut_short: false,
+            folder: "findings/f1".into(),
+        }),
     };
     let mut second = Finding {
         id: "f2".into(),
@@ -160,6 +171,7 @@ fn violated() -> Report {
         observer: "admin of tenant 2".into(),
         owner: None,
         occurrences: 1,
+        minimised: None,
         ..finding.clone()
     };
     second.witness.truncate(1);
@@ -182,7 +194,9 @@ fn violated() -> Report {
             cell.state = CellState::Violated;
         }
     }
-    report.judgement.findings = vec![finding, second];
+    let third = Finding { id: "f3".into(), operation: "export_events".into(), ..finding.clone() };
+    report.judgement.findings = vec![finding, second, third];
+    report.judgement.causes = Cause::of(&report.judgement.findings);
     report.overall = report.judgement.overall();
     report
 }

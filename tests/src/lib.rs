@@ -1,5 +1,7 @@
 //! What the tests share: a campaign against the bundled reference.
 
+pub mod planted;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ pub fn campaign(seed: u64) -> anyhow::Result<(Campaign, tempfile::TempDir)> {
     let campaign = Campaign {
         target: TargetFile::load(None)?,
         target_dir: PathBuf::new(),
+        target_file: None,
         bounds: Bounds { cases_max: 1_200, ..Bounds::of_profile("quick")? },
         only: Vec::new(),
         seed: Seed(seed),
@@ -30,6 +33,9 @@ pub fn campaign(seed: u64) -> anyhow::Result<(Campaign, tempfile::TempDir)> {
         first_finding_only: false,
         variant: Variant::default(),
         variables: Variables::default(),
+        recording: None,
+        har: None,
+        shrink: None,
     };
     Ok((campaign, reports))
 }

@@ -13,7 +13,8 @@ async fn the_reference_upholds_every_requirement_and_its_history_judges_the_same
     ended.assert_upheld();
 
     let plan: Plan = serde_json::from_str(&std::fs::read_to_string(ended.dir.join("plan.json"))?)?;
-    let mut judge = Judge::new(plan.into(), requirement::select(&[])?);
+    let requirements = requirement::select(&plan.requirements)?;
+    let mut judge = Judge::new(plan.into(), requirements);
     let (_, entries) = history::read(&ended.dir.join("history.ndjson.zst"))?;
     for entry in entries {
         judge.enter(&entry?);

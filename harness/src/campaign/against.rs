@@ -140,6 +140,10 @@ impl Against {
             dry_run: false,
             first_finding_only: false,
             variant: Variant::default(),
+            target_file: None,
+            recording: None,
+            har: None,
+            shrink: None,
             variables: self.variables,
         };
         campaign.run(Arc::new(|_| {}), Interrupt::default()).await

@@ -187,7 +187,7 @@ impl<'a> Course<'a> {
             ledger,
             patience: Patience::default(),
             began: self.began,
-            keeps_bodies: false,
+            keeps_bodies: self.campaign.har.is_some(),
         })
     }
 

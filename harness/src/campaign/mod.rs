@@ -3,7 +3,10 @@
 mod against;
 mod course;
 mod interrupt;
+mod reproduce;
+mod shrink;
 mod stage;
+mod trial;
 mod worlds;
 
 use std::path::PathBuf;
@@ -19,8 +22,9 @@ use crate::event::{Event, Events};
 use crate::exit_code::ExitCode;
 use crate::history;
 use crate::oracle::Judge;
-use crate::plan::{Plan, Planner};
+use crate::plan::{Plan, Planner, sha256};
 use crate::postgres::Source;
+use crate::replay::{self, Recording};
 use crate::report::{self, Format};
 use crate::requirement::{self, Requirement};
 use crate::scenario::Bounds;
@@ -42,6 +46,8 @@ pub struct Campaign {
     pub target: TargetFile,
     /// The target file's folder, for a document beside it.
     pub target_dir: PathBuf,
+    /// The target file as it was given; none for the bundled reference.
+    pub target_file: Option<PathBuf>,
     /// How much is done.
     pub bounds: Bounds,
     /// Selected requirement IDs or families; empty selects all.
@@ -64,11 +70,34 @@ pub struct Campaign {
     pub variant: Variant,
     /// What the variables hold that the target file names, before the process's own.
     pub variables: Variables,
+    /// Recorded traffic to play instead of a plan of our own.
+    pub recording: Option<Recording>,
+    /// Where to write the run's own traffic as a HAR.
+    pub har: Option<PathBuf>,
+    /// How long is spent on making findings smaller; none leaves them as they are.
+    pub shrink: Option<Shrink>,
+}
+
+/// Bounds of the search for the fewest steps that show a finding.
+#[derive(Clone, Copy, Debug)]
+pub struct Shrink {
+    /// Causes looked at, the worst first.
+    pub causes_max: usize,
+    /// Seconds spent on each.
+    pub time_s: u64,
+}
+
+impl Default for Shrink {
+    fn default() -> Self {
+        Self { causes_max: 5, time_s: 30 }
+    }
 }
 
 /// What a mutant changes about its target.
 #[derive(Clone, Debug, Default)]
 pub struct Variant {
+    /// The mutant's ID.
+    pub mutant: Option<String>,
     /// SQL run as administrator once rows are planted.
     pub sql: Option<String>,
     /// Serve with the build that has deliberate defects.
@@ -175,7 +204,11 @@ impl Campaign {
         let started = time::OffsetDateTime::now_utc();
         let clock = Instant::now();
         self.bounds.check()?;
-        let requirements = requirement::select(&self.only)?;
+        let mut requirements = requirement::select(&self.only)?;
+        requirements.retain(|r| self.recording.is_some() || !r.needs_capture());
+        if requirements.is_empty() {
+            return Err(Error::Usage("what is selected is judged on recorded traffic: use partywall replay".into()));
+        }
         let id = seed::run_id(started);
         let run = Run { dir: self.reports.join(&id), id, events, interrupt, notes: Mutex::default() };
         std::fs::create_dir_all(&run.dir).map_err(|e| Error::write(&run.dir, e))?;
@@ -203,12 +236,12 @@ impl Campaign {
             run: RunFacts {
                 schema_version: 1,
                 partywall_version: env!("CARGO_PKG_VERSION").into(),
-                run_id: run.id,
+                run_id: run.id.clone(),
                 target: self.target.name.clone(),
                 started_at: started.format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
                 elapsed_ms: clock.elapsed().as_millis() as u64,
                 postgres,
-                notes: run.notes.into_inner().unwrap_or_default(),
+                notes: run.notes.lock().map(|notes| notes.clone()).unwrap_or_default(),
                 interrupted,
                 stopped_because: why,
                 reproduce: self.reproduce.clone(),
@@ -217,10 +250,20 @@ impl Campaign {
             plan: plan.summary(),
             judgement,
         };
-        // What the run knows is still told where no file can be written.
-        if let Err(error) = report::write_all(&report, &self.formats, &run.dir) {
-            report.run.stopped_because.get_or_insert_with(|| error.to_string());
-            cut_short.get_or_insert(error);
+        let mut write = |report: &mut Report| {
+            // What the run knows is still told where no file can be written.
+            if let Err(error) = report::write_all(report, &self.formats, &run.dir) {
+                report.run.stopped_because.get_or_insert_with(|| error.to_string());
+                cut_short.get_or_insert(error);
+            }
+        };
+        write(&mut report);
+        if let Err(error) = self.shrink(&run, &plan, &mut report.judgement).await {
+            report.run.notes.push(format!("findings were not made smaller: {error}"));
+        }
+        report.run.elapsed_ms = clock.elapsed().as_millis() as u64;
+        if report.judgement.findings.iter().any(|f| f.minimised.is_some()) {
+            write(&mut report);
         }
         let exit = match (report.overall, &cut_short) {
             (Overall::Violated, _) => ExitCode::Violated,
@@ -229,7 +272,7 @@ impl Campaign {
             (Overall::Inconclusive, None) => ExitCode::Inconclusive,
             (Overall::Upheld, None) => ExitCode::Upheld,
         };
-        Ok(Ended { report, dir: run.dir, exit })
+        Ok(Ended { report, dir: run.dir.clone(), exit })
     }
 
     /// Plan, plant, drive and judge.
@@ -241,8 +284,15 @@ impl Campaign {
         }
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
         let ids = requirements.iter().map(|r| r.id.clone()).collect();
-        let plan = Arc::new(Plan::new(self.seed, self.bounds.clone(), ids, self.target.clone(), operations, now));
+        let mut plan = Plan::new(self.seed, self.bounds.clone(), ids, self.target.clone(), operations, now);
         plan.check()?;
+        if let Some(recording) = &self.recording {
+            let mapped = recording.onto(&plan.operations, &plan.target)?;
+            mapped.told(recording.entries.len()).into_iter().for_each(|note| run.note(note));
+            plan.recorded = mapped.journeys;
+        }
+        let nothing = self.recording.is_some() && plan.recorded.is_empty();
+        let plan = Arc::new(plan);
         let saved = serde_json::to_vec_pretty(&*plan).map_err(|e| Error::Defect(e.to_string()))?;
         let path = run.dir.join("plan.json");
         std::fs::write(&path, &saved).map_err(|e| Error::write(&path, e))?;
@@ -259,6 +309,8 @@ impl Campaign {
         let mut judge = Judge::new(plan.clone(), requirements);
         let cut_short = if self.dry_run {
             Err(Error::Usage("--dry-run: nothing was driven".into()))
+        } else if nothing {
+            Ok(())
         } else {
             self.driven(stage, &plan, &saved, &mut judge, run).await
         };
@@ -285,7 +337,11 @@ impl Campaign {
         };
         let writer = history::Writer::create(&run.dir.join("history.ndjson.zst"), &header)?;
         (run.events)(Event::Stage("drive"));
-        Course::new((self, run, stage), plan, &secrets, judge, writer).drive().await
+        Course::new((self, run, stage), plan, &secrets, judge, writer).drive().await?;
+        match &self.har {
+            Some(har) => replay::write(&run.dir.join("history.ndjson.zst"), plan, har),
+            None => Ok(()),
+        }
     }
 
     /// Where the target answers, without a trailing slash.
@@ -310,9 +366,4 @@ async fn plant(campaign: &Campaign, stage: &Stage, plan: &Plan, holdings: &Holdi
         Some(program) => launch::run(&campaign.target.plant.after, program, &stage.surroundings).await,
         None => Ok(()),
     }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    hex::encode(sha2::Sha256::digest(bytes))
 }

@@ -19,7 +19,7 @@ const PREFIX: &[u8] = b"3333";
 const MARK: &[u8] = b"33333333";
 
 /// Whose a canary is: the index of a planted tenant, 20 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Owner(u32);
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use partywall::campaign::Campaign;
 use partywall::error::Result;
 use partywall::exit_code::ExitCode;
 use partywall::report;
@@ -21,26 +22,35 @@ pub struct Args {
     /// Print and save the plan, and stop.
     #[arg(long)]
     dry_run: bool,
+    /// Write what the run's users legitimately did as a HAR, once for each operation and application role.
+    #[arg(long)]
+    har: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
 }
 
 /// Runs it.
 pub async fn run(args: Args) -> Result<ExitCode> {
-    let campaign = args.run.campaign(args.target.as_ref(), args.only, args.dry_run)?;
-    let terminal = Arc::new(args.run.terminal());
+    let mut campaign = args.run.campaign(args.target.as_ref(), args.only, args.dry_run)?;
+    campaign.har = args.har;
+    told(&campaign, &args.run).await
+}
+
+/// Runs a campaign, and tells its end as the flags ask.
+pub async fn told(campaign: &Campaign, run: &RunArgs) -> Result<ExitCode> {
+    let terminal = Arc::new(run.terminal());
     let listener = terminal.clone();
     let ended = campaign.run(Arc::new(move |event| listener.handle(event)), interrupt()?).await?;
-    if args.dry_run {
+    if campaign.dry_run {
         println!("the plan is in {}", ended.dir.join("plan.json").display());
         return Ok(ExitCode::Upheld);
     }
-    if args.run.format == "json" {
+    if run.format == "json" {
         print!("{}", report::to_json(&ended.report));
     } else {
         terminal.finish(&ended.report, &ended.dir);
     }
-    if let (Some(why), false) = (&ended.report.run.stopped_because, args.run.quiet) {
+    if let (Some(why), false) = (&ended.report.run.stopped_because, run.quiet) {
         eprintln!("error: the run stopped early: {why}");
     }
     Ok(ended.exit)

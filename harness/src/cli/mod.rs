@@ -4,13 +4,15 @@ mod certify;
 mod judge;
 mod list;
 mod mutants;
+mod replay;
+mod reproduce;
 mod schema;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use partywall::campaign::{Campaign, Interrupt, Variant};
+use partywall::campaign::{Campaign, Interrupt, Shrink, Variant};
 use partywall::error::{Error, Result};
 use partywall::exit_code::ExitCode;
 use partywall::postgres::Source;
@@ -37,6 +39,10 @@ enum Command {
     Mutants(mutants::Args),
     /// Judge a recorded history again, offline.
     Judge(judge::Args),
+    /// Play recorded traffic as other tenants, and judge what it shows.
+    Replay(replay::Args),
+    /// Play the fewest steps of a finding again: does it still show?
+    Reproduce(reproduce::Args),
     /// List the requirements.
     List(list::ListArgs),
     /// Explain one requirement.
@@ -59,6 +65,8 @@ pub fn main() -> ExitCode {
         Command::Certify(args) => block_on(certify::run(args)),
         Command::Mutants(args) => block_on(mutants::run(args)),
         Command::Judge(args) => judge::run(args),
+        Command::Replay(args) => block_on(replay::run(args)),
+        Command::Reproduce(args) => block_on(reproduce::run(args)),
         Command::List(args) => list::list(args),
         Command::Explain(args) => list::explain(args),
         Command::Schema(args) => schema::run(args),
@@ -119,12 +127,32 @@ struct RunArgs {
     /// Say nothing but the verdict.
     #[arg(long)]
     quiet: bool,
+    /// Leave findings as they were found.
+    #[arg(long, env = "PARTYWALL_NO_SHRINK")]
+    no_shrink: bool,
+    /// Seconds to look for the fewest steps that show a finding, for each of the worst ones.
+    #[arg(long, env = "PARTYWALL_SHRINK_TIME", default_value = "30s", value_parser = seconds)]
+    shrink_time: u64,
     /// No colours.
     #[arg(long, env = "NO_COLOR", value_parser = clap::builder::FalseyValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false")]
     no_color: bool,
 }
 
 impl RunArgs {
+    /// As if no flag but the Postgres were typed.
+    fn plain(postgres: &str) -> Self {
+        #[derive(Parser)]
+        struct Typed {
+            #[command(flatten)]
+            run: RunArgs,
+        }
+        Typed::parse_from(["partywall", "--postgres", postgres]).run
+    }
+
+    fn shrink(&self) -> Option<Shrink> {
+        (!self.no_shrink).then(|| Shrink { time_s: self.shrink_time, ..Shrink::default() })
+    }
+
     fn bounds(&self) -> Result<Bounds> {
         let mut bounds = Bounds::of_profile(&self.profile)?;
         bounds.tenants = self.tenants.unwrap_or(bounds.tenants);
@@ -161,6 +189,7 @@ impl RunArgs {
         }
         Ok(Campaign {
             target: TargetFile::load(target.map(PathBuf::as_path))?,
+            target_file: target.cloned(),
             target_dir: target.and_then(|t| t.parent()).map(PathBuf::from).unwrap_or_default(),
             bounds,
             only,
@@ -173,6 +202,9 @@ impl RunArgs {
             first_finding_only: false,
             variant: Variant::default(),
             variables: Variables::default(),
+            recording: None,
+            har: None,
+            shrink: self.shrink(),
         })
     }
 

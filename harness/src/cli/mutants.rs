@@ -19,6 +19,9 @@ pub struct Args {
     /// List them and run none.
     #[arg(long)]
     list: bool,
+    /// Make each mutant's finding smaller, and keep its evidence.
+    #[arg(long)]
+    evidence: bool,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -47,6 +50,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let quiet: partywall::event::Events = Arc::new(|_| {});
     let mut campaign = args.run.campaign(None, Vec::new(), false)?;
     campaign.variant.defects_build = true;
+    campaign.shrink = campaign.shrink.filter(|_| args.evidence);
     let say = |text: String| {
         if !args.run.quiet {
             eprintln!("{text}")

@@ -1,17 +1,18 @@
 //! `partywall schema`.
 
 use partywall::error::{Error, Result, unknown};
+use partywall::evidence::Evidence;
 use partywall::exit_code::ExitCode;
 use partywall::mutant::MutantFile;
 use partywall::target::file::TargetFile;
 use partywall::verdict::Report;
 
-const FILES: [&str; 3] = ["target", "report", "mutant"];
+const FILES: [&str; 4] = ["target", "report", "mutant", "finding"];
 
 /// What was typed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Which file: target, report or mutant; without it, all in one object.
+    /// Which file: target, report, mutant or finding; without it, all in one object.
     file: Option<String>,
 }
 
@@ -21,6 +22,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         "target" => Some(schemars::schema_for!(TargetFile)),
         "report" => Some(schemars::schema_for!(Report)),
         "mutant" => Some(schemars::schema_for!(MutantFile)),
+        "finding" => Some(schemars::schema_for!(Evidence)),
         _ => None,
     };
     let value = match &args.file {

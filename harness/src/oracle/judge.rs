@@ -8,15 +8,15 @@ use super::{
     WriteContainment, witness, write_containment,
 };
 use crate::cell::{Cell, PoolState, Relation};
-use crate::finding::{Finding, OracleId, Witness};
+use crate::finding::{Cause, Finding, OracleId, Place, Witness};
 use crate::history::{Entry, Observation, Outcome};
 use crate::plan::{Answer, Plan, Vector};
 use crate::requirement::Requirement;
 use crate::snapshot::Snapshot;
 use crate::verdict::{CellState, CellVerdict, Counts, Judgement, RequirementVerdict, Verdict};
 
-/// A finding's cause: what makes two violations the same one.
-type Cause = (String, OracleId, String, Vector);
+/// What makes two violations the same one.
+type Key = (String, OracleId, String, Vector);
 
 /// The judge of one run.
 pub struct Judge {
@@ -28,7 +28,7 @@ pub struct Judge {
     controls: BTreeMap<(String, String, PoolState), u64>,
     control_witnesses: BTreeMap<String, Witness>,
     findings: Vec<Finding>,
-    causes: BTreeMap<Cause, usize>,
+    known: BTreeMap<Key, usize>,
     counts: Counts,
     /// Requirements that this run has no way to judge, and why.
     set_aside: BTreeMap<String, Verdict>,
@@ -79,7 +79,7 @@ impl Judge {
             controls: BTreeMap::new(),
             control_witnesses: BTreeMap::new(),
             findings: Vec::new(),
-            causes: BTreeMap::new(),
+            known: BTreeMap::new(),
             counts: Counts::default(),
             set_aside: BTreeMap::new(),
         }
@@ -135,6 +135,12 @@ impl Judge {
         }
         self.account(observation);
         new
+    }
+
+    /// The finding of such a requirement, oracle and operation, if there is one so far.
+    pub fn find(&self, requirement: &str, oracle: OracleId, operation: &str) -> Option<&Finding> {
+        let alike = |f: &&Finding| f.requirement == requirement && f.oracle == oracle && f.operation == operation;
+        self.findings.iter().find(alike)
     }
 
     /// Findings so far.
@@ -205,8 +211,8 @@ impl Judge {
         if let Some(cell) = self.cells.get_mut(&step.cell) {
             cell.violated = true;
         }
-        let cause = (id, oracle, step.cell.operation.clone(), step.vector);
-        if let Some(known) = self.causes.get(&cause) {
+        let key = (id, oracle, step.cell.operation.clone(), step.vector);
+        if let Some(known) = self.known.get(&key) {
             self.findings[*known].occurrences += 1;
             return None;
         }
@@ -220,14 +226,21 @@ impl Judge {
             severity: requirement.severity,
             sentence: suspicion.sentence.clone(),
             operation: step.cell.operation.clone(),
+            vector: step.vector,
+            seen: Place {
+                pool_state: step.cell.pool_state,
+                sequence: observation.sequence,
+                position: observation.position,
+            },
             observer: step.actor.to_string(),
             owner: suspicion.owner.map(|owner| owner.to_string()),
             occurrences: 1,
             found_after_requests: self.counts.attempted,
             found_after_ms: (observation.sent_at_us + observation.took_us) / 1_000,
             witness: proof,
+            minimised: None,
         });
-        self.causes.insert(cause, self.findings.len() - 1);
+        self.known.insert(key, self.findings.len() - 1);
         Some(suspicion.sentence)
     }
 
@@ -244,7 +257,8 @@ impl Judge {
         let cells = cells.collect();
         let mut findings = self.findings;
         findings.sort_by_key(|finding| finding.severity);
-        Judgement { requirements, cells, findings, counts: self.counts }
+        let causes = Cause::of(&findings);
+        Judgement { requirements, cells, findings, causes, counts: self.counts }
     }
 
     fn state(&self, cell: &Cell, account: &CellAccount) -> CellState {

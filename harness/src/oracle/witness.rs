@@ -1,6 +1,6 @@
 //! The proof of a finding, as a reader needs it.
 
-use crate::finding::Witness;
+use crate::finding::{Witness, quoted};
 use crate::history::{Observation, Outcome};
 use crate::plan::Proof;
 use crate::principal::NOBODY;
@@ -46,11 +46,7 @@ fn excerpt(text: &str) -> String {
 fn curl(observation: &Observation) -> String {
     let step = &observation.step;
     let mut words = vec![format!("curl -i -X {}", step.request.method)];
-    let variable = match step.actor.tenant {
-        Some(tenant) => format!("TOKEN_{}_{}", step.actor.role, tenant.index()),
-        None => format!("TOKEN_{}", step.actor.role),
-    };
-    let variable = variable.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    let variable = step.actor.token_variable();
     match step.request.proof {
         Proof::AsIssued if step.actor.role == NOBODY => {}
         Proof::AsIssued => words.push(format!("-H \"Authorization: Bearer ${variable}\"")),
@@ -69,9 +65,4 @@ fn curl(observation: &Observation) -> String {
     }
     words.push(format!("\"$BASE_URL\"{}", quoted(&observation.sent.url)));
     words.join(" ")
-}
-
-/// A word for a POSIX shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

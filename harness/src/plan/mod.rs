@@ -8,8 +8,10 @@ mod generated;
 mod hand_over;
 mod planting;
 mod ranges;
+mod recorded;
 mod request;
 mod requirement;
+mod script;
 mod step;
 mod sweep;
 mod transcript;
@@ -31,10 +33,12 @@ use crate::tenant::Holdings;
 use crate::verdict::PlanSummary;
 use crate::world::World;
 
-pub use self::transcript::NONINTERFERENCE;
 pub use planting::{Planting, Showing};
+pub use recorded::{Given, Journey, Recorded};
 pub use request::principal_value;
+pub use script::Script;
 pub use step::{Answer, Expect, HEADER, Listing, Proof, Request, Sequence, Step, Vector};
+pub use transcript::NONINTERFERENCE;
 
 /// Version of `plan.json`'s shape.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -65,6 +69,9 @@ pub struct Plan {
     /// What else the canaries' key depends on: given tenants keep what earlier runs of the same seed planted.
     #[serde(default)]
     pub salt: u64,
+    /// Recorded traffic that is played instead of what would be planned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recorded: Vec<Journey>,
 }
 
 impl Plan {
@@ -80,7 +87,17 @@ impl Plan {
     ) -> Self {
         let day_unix_s = now_unix_s - now_unix_s.rem_euclid(DAY_S);
         let salt = if target.tenant.is_empty() { 0 } else { now_unix_s.unsigned_abs() };
-        Self { schema_version: SCHEMA_VERSION, seed, bounds, requirements, day_unix_s, target, operations, salt }
+        Self {
+            schema_version: SCHEMA_VERSION,
+            seed,
+            bounds,
+            requirements,
+            day_unix_s,
+            target,
+            operations,
+            salt,
+            recorded: Vec::new(),
+        }
     }
 
     /// The key of the canaries of this run.
@@ -146,6 +163,9 @@ impl Plan {
 
     /// The cells that this plan must cover.
     pub fn cells(&self) -> BTreeSet<Cell> {
+        if !self.recorded.is_empty() {
+            return self.recorded_cells();
+        }
         let mut cells = BTreeSet::new();
         if self.only_compares() {
             return cells;
@@ -163,6 +183,15 @@ impl Plan {
         cells
     }
 
+    /// The cells that recorded traffic visits.
+    fn recorded_cells(&self) -> BTreeSet<Cell> {
+        let planner = Planner::new(Arc::new(self.clone()));
+        let numbers = || self.pool_states().flat_map(|state| (0..planner.recordings()).map(move |n| (state, n)));
+        // What cannot be planned is said when it is driven.
+        let steps = numbers().flat_map(|(state, number)| planner.recorded(state, number).unwrap_or_default());
+        steps.map(|step| step.cell).collect()
+    }
+
     /// The plan in a few numbers.
     pub fn summary(&self) -> PlanSummary {
         PlanSummary {
@@ -175,6 +204,18 @@ impl Plan {
             pool_states: self.pool_states().map(|state| state.to_string()).collect(),
         }
     }
+}
+
+/// SHA-256 of a saved plan, hex.
+pub fn sha256(saved: &[u8]) -> String {
+    use sha2::Digest;
+    hex::encode(sha2::Sha256::digest(saved))
+}
+
+/// What sequences are drawn from, in the order of their numbers.
+struct Sketches {
+    templates: Vec<sweep::Template>,
+    twins: Vec<existence::Twin>,
 }
 
 /// Draws the sequences of a plan.
@@ -196,38 +237,63 @@ impl Planner {
     /// # Errors
     /// The iterator yields an error where the target file and the document do not fit together.
     pub fn into_sequences(self, pool_state: PoolState) -> impl Iterator<Item = Result<Sequence>> + Send {
-        let templates = sweep::templates(&self);
+        let sketches = self.sketches();
+        let states = self.plan.pool_states().count() as u64;
+        let swept = sketches.templates.len() as u64 * u64::from(self.plan.bounds.pairs);
+        let compared = sketches.twins.len() as u64;
+        let generated = self.plan.bounds.cases_max / states.max(1);
+        let planned = swept + self.hand_overs() + self.ranges() + compared + generated;
+        let end = if self.plan.recorded.is_empty() { planned } else { self.recordings() };
+        (0..end).filter_map(move |number| self.numbered(pool_state, number, &sketches).transpose())
+    }
+
+    /// One sequence again, by its number; none where nothing is planned under it.
+    ///
+    /// # Errors
+    /// As [`Planner::into_sequences`].
+    pub fn sequence(&self, pool_state: PoolState, number: u64) -> Result<Option<Sequence>> {
+        self.numbered(pool_state, number, &self.sketches())
+    }
+
+    fn sketches(&self) -> Sketches {
+        Sketches { templates: sweep::templates(self), twins: self.twins() }
+    }
+
+    fn numbered(&self, pool_state: PoolState, number: u64, sketches: &Sketches) -> Result<Option<Sequence>> {
+        let Sketches { templates, twins } = sketches;
         let swept = templates.len() as u64 * u64::from(self.plan.bounds.pairs);
         let handed = swept + self.hand_overs();
-        let states = self.plan.pool_states().count() as u64;
         let ranged = handed + self.ranges();
-        let twins = self.twins();
         let compared = ranged + twins.len() as u64;
-        let end = compared + self.plan.bounds.cases_max / states.max(1);
-        (0..end).filter_map(move |number| {
-            let steps = if number < swept {
-                let (pair, index) = (number / templates.len() as u64, number as usize % templates.len());
-                self.sweep(pool_state, &templates[index], number, pair as u32)
-            } else if number < handed {
-                self.hand_over(pool_state, number - swept)
-            } else if number < ranged {
-                self.range(pool_state, number - handed)
-            } else if number < compared {
-                self.compared(pool_state, &twins[(number - ranged) as usize], number - ranged)
-            } else {
-                self.generated(pool_state, number - compared)
-            };
-            match steps {
-                Ok(steps) if steps.is_empty() => None,
-                Ok(steps) => Some(Ok(Sequence { number, steps })),
-                Err(why) => Some(Err(Error::Usage(format!("target file {}: {why}", self.plan.target.name)))),
-            }
-        })
+        let steps = if !self.plan.recorded.is_empty() {
+            self.recorded(pool_state, number)
+        } else if number < swept {
+            let (pair, index) = (number / templates.len() as u64, number as usize % templates.len());
+            self.sweep(pool_state, &templates[index], number, pair as u32)
+        } else if number < handed {
+            self.hand_over(pool_state, number - swept)
+        } else if number < ranged {
+            self.range(pool_state, number - handed)
+        } else if number < compared {
+            self.compared(pool_state, &twins[(number - ranged) as usize], number - ranged)
+        } else {
+            self.generated(pool_state, number - compared)
+        };
+        let steps = steps.map_err(|why| Error::Usage(format!("target file {}: {why}", self.plan.target.name)))?;
+        Ok((!steps.is_empty()).then_some(Sequence { number, steps }))
+    }
+
+    /// The account of what is planted.
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 
     /// Sequences planned in all pool states; walks of lists add requests to this.
     pub fn size(&self) -> u64 {
         let states = self.plan.pool_states().count() as u64;
+        if !self.plan.recorded.is_empty() {
+            return self.recordings() * states;
+        }
         let swept = sweep::templates(self).len() as u64 * u64::from(self.plan.bounds.pairs);
         (swept + self.hand_overs() + self.ranges() + self.twins().len() as u64) * states + self.plan.bounds.cases_max
     }

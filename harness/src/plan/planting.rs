@@ -201,9 +201,4 @@ impl Planner {
         let learnt = table.columns.iter().find(|(_, generator)| crate::target::tenants::is_learnt(generator));
         learnt.map(|(column, _)| (table, column.as_str()))
     }
-
-    /// The account of who owns what.
-    pub fn holdings(&self) -> &crate::tenant::Holdings {
-        &self.holdings
-    }
 }

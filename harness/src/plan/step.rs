@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::canary::Owner;
@@ -12,7 +13,7 @@ use crate::principal::Principal;
 pub const HEADER: &str = "header:";
 
 /// A step.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// Its cell of the coverage.
     pub cell: Cell,
@@ -41,7 +42,7 @@ pub struct Step {
 }
 
 /// By what means a step reaches for its subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Vector {
     /// The request as it is meant.
@@ -69,7 +70,7 @@ pub enum Vector {
 }
 
 /// How the actor's credential is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Proof {
     /// As issued; nothing for nobody.
@@ -85,7 +86,7 @@ pub enum Proof {
 }
 
 /// What is sent. `⟦name⟧` stands for a captured value.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
     /// Upper case.
     pub method: String,
@@ -105,7 +106,7 @@ pub struct Request {
 }
 
 /// What must come of a step.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Expect {
     /// The answer's kind.
     pub answer: Answer,
@@ -124,7 +125,7 @@ pub struct Expect {
 }
 
 /// The answer's kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// 2xx (or 304).
@@ -139,7 +140,7 @@ pub enum Answer {
 }
 
 /// What a list must show.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Listing {
     /// The planted table.
     pub table: String,
@@ -151,10 +152,40 @@ pub struct Listing {
 }
 
 /// Steps that one connection runs in order.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sequence {
     /// Its number in the plan.
     pub number: u64,
     /// Its steps.
     pub steps: Vec<Step>,
+}
+
+impl Step {
+    /// The step with the values that it captures, and those that it takes from steps before it, under other names.
+    pub fn with_captures_named(mut self, name: &dyn Fn(&str) -> String) -> Self {
+        let renamed = |text: &mut String| {
+            // The run's password is no step's; a name with a dot is a symbol.
+            let known = |part: &str| part != "password" && !part.contains('.');
+            let mut out = String::with_capacity(text.len());
+            for (place, part) in text.split('⟦').enumerate() {
+                match part.split_once('⟧').filter(|_| place > 0) {
+                    Some((old, rest)) if known(old) => out.push_str(&format!("⟦{}⟧{rest}", name(old))),
+                    _ if place > 0 => out.push_str(&format!("⟦{part}")),
+                    _ => out.push_str(part),
+                }
+            }
+            *text = out;
+        };
+        self.captures = std::mem::take(&mut self.captures).into_iter().map(|(k, v)| (name(&k), v)).collect();
+        self.request.texts().for_each(renamed);
+        self
+    }
+}
+
+impl Request {
+    /// Every text that may hold a value of somebody, or one that was captured.
+    pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
+        let named = self.query.iter_mut().chain(&mut self.headers).map(|(_, value)| value);
+        std::iter::once(&mut self.path).chain(named).chain(self.body.iter_mut().map(|(_, body)| body))
+    }
 }

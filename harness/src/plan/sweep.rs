@@ -287,7 +287,12 @@ impl Planner {
     }
 
     /// Lets an allowed role make a row of the operation's table first; the parameter that takes its id.
-    fn made(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<Option<(String, String)>, String> {
+    pub(super) fn made(
+        &self,
+        cast: &Cast<'_>,
+        role: &str,
+        steps: &mut Vec<Step>,
+    ) -> Result<Option<(String, String)>, String> {
         let Some(table) = cast.access.table.as_deref() else { return Ok(None) };
         let Some(parameter) = id_parameter(cast.operation, cast.access, table) else { return Ok(None) };
         let maker = self.plan.operations.iter().find_map(|operation| {
@@ -306,7 +311,12 @@ impl Planner {
     }
 
     /// The `prepare` operation of the target file, called by the same principal.
-    fn prepared(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<BTreeMap<String, String>, String> {
+    pub(super) fn prepared(
+        &self,
+        cast: &Cast<'_>,
+        role: &str,
+        steps: &mut Vec<Step>,
+    ) -> Result<BTreeMap<String, String>, String> {
         let Some(prepare) = &cast.access.prepare else { return Ok(BTreeMap::new()) };
         let operation = self.operation(&prepare.operation);
         let Some((operation, access)) = operation.and_then(|o| Some((o, self.access(o)?))) else {

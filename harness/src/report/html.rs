@@ -10,9 +10,11 @@ use sha2::{Digest, Sha256};
 
 use super::SEED_SENTENCE;
 use super::matrix::{Matrix, Row, Square, Tally};
-use super::text::{Headline, bytes, clean, count, duration, ended_early, grouped, headline, times};
+use super::text::{
+    Headline, also, bytes, clean, count, duration, ended_early, fewest, found, grouped, headline, times,
+};
 use crate::cell::{PoolState, Relation};
-use crate::finding::Finding;
+use crate::finding::{Cause, Finding};
 use crate::requirement::Severity;
 use crate::verdict::{CellState, Overall, Report, Verdict};
 
@@ -188,6 +190,14 @@ impl Page<'_> {
             Severity::High => "high",
             Severity::Medium => "medium",
         }
+    }
+
+    fn found(&self) -> String {
+        found(&self.report.judgement)
+    }
+
+    fn besides(&self, cause: &Cause, finding: &Finding) -> Vec<String> {
+        also(cause).into_iter().chain(fewest(finding)).collect()
     }
 
     fn findings_of(&self, requirement: &str) -> Vec<&Finding> {

@@ -2,8 +2,10 @@
 
 use super::SEED_SENTENCE;
 use super::matrix::{Matrix, Square, Tally};
-use super::text::{clean, count, duration, ended_early, grouped, headline, line, shortened, times};
-use crate::finding::{Finding, Witness};
+use super::text::{
+    also, clean, count, duration, ended_early, fewest, found, grouped, headline, line, shortened, times,
+};
+use crate::finding::{Cause, Finding, Witness};
 use crate::verdict::{Report, Verdict};
 
 /// Findings told in full: CI services cut a summary that grows past a mebibyte.
@@ -31,7 +33,7 @@ fn head(report: &Report) -> String {
         out += &format!("**{}**\n\n", inert(&early));
     }
     let rows = [
-        ("findings", grouped(judgement.findings.len() as u64)),
+        ("findings", found(judgement)),
         ("requirements", Tally::requirements(judgement).words("not applicable")),
         ("cells", Tally::cells(judgement).words("not in plan")),
         (
@@ -54,22 +56,22 @@ fn head(report: &Report) -> String {
 }
 
 fn findings(report: &Report) -> String {
-    let all = &report.judgement.findings;
-    if all.is_empty() {
+    let causes = report.judgement.causes.len();
+    if causes == 0 {
         return String::new();
     }
     let mut out = String::from("## Findings\n\n");
-    for finding in all.iter().take(FINDINGS_MAX) {
-        out += &one(finding);
+    for (cause, finding) in report.judgement.told().take(FINDINGS_MAX) {
+        out += &one(cause, finding);
     }
-    if all.len() > FINDINGS_MAX {
-        let more = count(all.len() - FINDINGS_MAX, "more finding");
+    if causes > FINDINGS_MAX {
+        let more = count(causes - FINDINGS_MAX, "more cause");
         out += &format!("And {more}, in the full report.\n\n");
     }
     out
 }
 
-fn one(finding: &Finding) -> String {
+fn one(cause: &Cause, finding: &Finding) -> String {
     let mut out = format!(
         "<details><summary>✗ <b>{}</b> {}</summary>\n\n<code>{}</code>, seen {} by <code>{}</code>; observer {}",
         inert(&finding.id),
@@ -83,13 +85,16 @@ fn one(finding: &Finding) -> String {
         out += &format!(", owner {}", inert(owner));
     }
     out += ".\n\n";
+    for text in also(cause).into_iter().chain(fewest(finding)) {
+        out += &format!("{}.\n\n", inert(&text));
+    }
     for witness in &finding.witness {
         out += &witnessed(witness);
     }
     out + "</details>\n\n"
 }
 
-fn witnessed(witness: &Witness) -> String {
+pub(super) fn witnessed(witness: &Witness) -> String {
     let status = witness.status.map_or("no answer".into(), |s| format!("status {s}"));
     let mut out = format!(
         "**{}**: <code>{}</code>, {status}, by {}, {}\n\n",
@@ -163,7 +168,7 @@ fn again(report: &Report) -> String {
 }
 
 /// Text on one line that neither Markdown nor HTML takes for its own.
-fn inert(text: &str) -> String {
+pub(super) fn inert(text: &str) -> String {
     let text = line(text);
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
@@ -185,7 +190,7 @@ fn inert(text: &str) -> String {
 }
 
 /// A code block whose fence no line of the text can end.
-fn fenced(language: &str, text: &str) -> String {
+pub(super) fn fenced(language: &str, text: &str) -> String {
     let text = clean(text);
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);

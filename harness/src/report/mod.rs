@@ -1,10 +1,12 @@
 //! Reports: files and terminal output made from events and a finished judgement. No judgement is made here.
 
+mod evidence;
 mod html;
 mod json;
 mod junit;
 mod markdown;
 mod matrix;
+mod reproduce;
 mod summary;
 pub mod terminal;
 mod text;
@@ -13,6 +15,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+pub use evidence::{Shown, write_evidence};
 pub use html::to_html;
 pub use json::to_json;
 pub use junit::to_junit;

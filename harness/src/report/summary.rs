@@ -5,8 +5,10 @@ use std::path::Path;
 
 use super::SEED_SENTENCE;
 use super::matrix::{Matrix, Row, Square, Tally};
-use super::text::{bytes, clean, count, duration, ended_early, grouped, headline, line, shortened, times};
-use crate::finding::Finding;
+use super::text::{
+    also, bytes, clean, count, duration, ended_early, fewest, found, grouped, headline, line, shortened, times,
+};
+use crate::finding::{Cause, Finding};
 use crate::verdict::{Overall, Report, Verdict};
 
 /// Findings shown; the files have all.
@@ -53,7 +55,7 @@ pub(super) fn verdict_line(report: &Report) -> String {
         said.shape,
         said.word.to_uppercase(),
         line(&report.run.target),
-        count(judgement.findings.len(), "finding"),
+        found(judgement),
         Tally::requirements(judgement).words("not applicable")
     );
     if report.run.interrupted {
@@ -80,10 +82,10 @@ pub fn summary(report: &Report, dir: &Path, color: bool) -> String {
     if !matrix.rows.is_empty() {
         parts.push(drawn(&matrix, paint));
     }
-    let findings = &report.judgement.findings;
-    parts.extend(findings.iter().take(FINDINGS_MAX).map(|f| tell(f, paint)));
-    if findings.len() > FINDINGS_MAX {
-        let more = count(findings.len() - FINDINGS_MAX, "more finding");
+    parts.extend(report.judgement.told().take(FINDINGS_MAX).map(|(cause, finding)| tell(cause, finding, paint)));
+    let causes = report.judgement.causes.len();
+    if causes > FINDINGS_MAX {
+        let more = count(causes - FINDINGS_MAX, "more cause");
         parts.push(format!("{more}: see the report"));
     }
     let mut open = not_upheld(report, paint);
@@ -142,12 +144,13 @@ fn fit(operation: &str) -> String {
     }
 }
 
-fn tell(finding: &Finding, paint: Paint) -> String {
+fn tell(cause: &Cause, finding: &Finding, paint: Paint) -> String {
     let id = line(&finding.id);
     let mut out = vec![
         format!("{} {}", paint.square(Square::Violated, &format!("✗ {id}")), line(&finding.sentence)),
         format!("    {}, seen {} by {}", line(&finding.requirement), times(finding.occurrences), finding.oracle.word()),
     ];
+    out.extend(also(cause).into_iter().chain(fewest(finding)).map(|text| format!("    {text}")));
     let probe = finding.witness.iter().find(|w| w.part == "probe");
     if let Some(probe) = probe.or(finding.witness.first()) {
         let status = probe.status.map_or("no answer".into(), |s| format!("status {s}"));

@@ -1,6 +1,7 @@
 //! Text that came from a target is hostile: it may hold escapes, markup or letters that turn the line around.
 
-use crate::verdict::{Overall, Report};
+use crate::finding::{Cause, Finding};
+use crate::verdict::{Judgement, Overall, Report};
 
 /// What stands in for a character that has no harmless picture.
 const REPLACEMENT: char = '\u{fffd}';
@@ -131,4 +132,32 @@ pub(super) fn ended_early(report: &Report) -> Option<String> {
         (false, Some(why)) => Some(format!("The run stopped early: {why}")),
         (false, None) => None,
     }
+}
+
+/// How many findings, and of how many causes.
+pub(super) fn found(judgement: &Judgement) -> String {
+    let findings = count(judgement.findings.len(), "finding");
+    match judgement.findings.len() {
+        0 => findings,
+        _ => format!("{findings} of {}", count(judgement.causes.len(), "cause")),
+    }
+}
+
+/// Where else the same cause was seen, if anywhere.
+pub(super) fn also(cause: &Cause) -> Option<String> {
+    let (_, others) = cause.operations.split_first()?;
+    let others: Vec<String> = others.iter().map(|operation| line(operation)).collect();
+    (!others.is_empty()).then(|| {
+        let all = count(cause.operations.len(), "operation");
+        format!("also in {}: {all}, seen {} in all", others.join(", "), times(cause.occurrences))
+    })
+}
+
+/// What the fewest steps came to, once they were looked for.
+pub(super) fn fewest(finding: &Finding) -> Option<String> {
+    let fewest = finding.minimised.as_ref()?;
+    let steps = count(fewest.steps as usize, "step");
+    let tenants = count(fewest.tenants as usize, "tenant");
+    let folder = line(&fewest.folder);
+    Some(format!("{steps} by {tenants} show it again, {} tries; see {folder}", fewest.reproduced))
 }

@@ -112,12 +112,31 @@ impl Identities {
         client: &Client,
         base_url: &str,
     ) -> Result<Self> {
+        Self::establish_some(plan, holdings, secrets, client, base_url, &|_| true).await
+    }
+
+    /// Proves those principals that are `wanted`.
+    ///
+    /// # Errors
+    /// As [`Identities::establish`].
+    pub async fn establish_some(
+        plan: &Plan,
+        holdings: &Holdings,
+        secrets: &Secrets,
+        client: &Client,
+        base_url: &str,
+        wanted: &(dyn Fn(&Principal) -> bool + Sync),
+    ) -> Result<Self> {
         let issuer = Issuer { plan, holdings, secrets, client, base_url };
         let mut identities = Self::default();
         for role in &plan.target.role {
             let owners: Vec<Owner> = if role.platform { vec![Owner::PLATFORM] } else { holdings.owners().collect() };
             let credential = &plan.target.credential[&role.credential];
             for owner in owners {
+                let principal = holdings.principal(owner, &role.name);
+                if !wanted(&principal) {
+                    continue;
+                }
                 let words = Words::of(plan, secrets, owner, &role.name)?;
                 let token = issuer.token(credential, role, owner, &words).await?;
                 let places = credential.send().places().iter().map(|place| words.fill_text(place));
@@ -125,7 +144,6 @@ impl Identities {
                 for place in &pass.places {
                     place_of(place)?;
                 }
-                let principal = holdings.principal(owner, &role.name);
                 identities.hidden.extend(words.given.values().cloned().chain([pass.token.clone()]));
                 let named = words.given.into_iter().map(|(name, value)| (given_name(&name, &principal), value));
                 identities.given.extend(named);

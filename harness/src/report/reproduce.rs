@@ -1,0 +1,360 @@
+//! `reproduce.sh`: a finding's fewest steps with curl alone, against a target that is planted as the run planted it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Shown;
+use super::text::line;
+use crate::canary::{Owner, Sighting};
+use crate::error::{Error, Result};
+use crate::evidence::Evidence;
+use crate::finding::{OracleId, quoted};
+use crate::oracle::Ground;
+use crate::plan::{Answer, Plan, Proof, Step};
+use crate::principal::{NOBODY, Principal};
+use crate::target::credential::Credential;
+use crate::target::http;
+use crate::tenant::{Holdings, WRITTEN};
+
+/// Values looked for at most; the first ones of a tenant are as good as the last.
+const MARKS_MAX: usize = 2_000;
+/// Number of the casting: its writes are others than the run's.
+const TAKE: u32 = 30_000;
+/// Pages that a walk follows.
+const PAGES_MAX: u32 = 50;
+
+/// What in the answer is the leak.
+enum Sign {
+    /// Any of these values.
+    Shown(Vec<String>),
+    /// One of these values is not there.
+    Missing(Vec<String>),
+    /// It succeeds.
+    Success,
+    /// A number in a field that lies outside these bounds.
+    Number(String, u64, u64),
+    /// A reader has to tell.
+    Unknown,
+}
+
+/// The script. Credentials are taken from variables, which it names and refuses to run without.
+///
+/// # Errors
+/// Steps that the plan has no values for.
+pub(super) fn to_sh(evidence: &Evidence, plan: &Plan, shown: &Shown<'_>) -> Result<String> {
+    let ground = Ground::new(plan.clone().into());
+    let cast: Vec<Owner> = (0..evidence.script.tenants).map(Owner::new).collect();
+    let lanes = evidence.script.cast(&cast, TAKE, &ground.holdings).map_err(Error::Usage)?;
+    let probe = shown.finding.witness.first().and_then(|w| usize::try_from(w.observation).ok());
+    let probe = probe.and_then(|number| shown.observations.get(number));
+    let place = probe.map_or(0, |probe| {
+        let before: usize = lanes.iter().take(probe.sequence as usize).map(Vec::len).sum();
+        before + probe.position as usize
+    });
+    let steps: Vec<&Step> = lanes.iter().flatten().collect();
+    let sign = match (probe, steps.get(place)) {
+        (Some(probe), Some(step)) => sign(evidence, &ground, &steps, step, &foreign(&ground, probe)),
+        _ => Sign::Unknown,
+    };
+    let mut variables: BTreeMap<String, String> = BTreeMap::new();
+    variables.insert("BASE_URL".into(), "where the target answers, without a slash at its end".into());
+    let mut told = String::new();
+    for (number, step) in steps.iter().enumerate() {
+        told += &format!("\n# {}. {}: {} {}\n", number + 1, step.actor, step.request.method, step.cell.operation);
+        told += &sent(plan, step, &mut variables);
+        if number == place {
+            told += "shown=$answer\n";
+        }
+        for (name, pointer) in &step.captures {
+            let field = pointer.rsplit('/').next().unwrap_or(pointer);
+            told += &format!("{}=$(field {})\n", variable(name), quoted(field));
+        }
+    }
+    let needs: String = variables.iter().map(|(name, what)| format!("#   {name}: {what}\n")).collect();
+    let names: Vec<&str> = variables.keys().map(String::as_str).collect();
+    Ok(format!(
+        "#!/bin/sh\n# {}\n# {}, seen by {}. Against a target planted as by: {}\n# It needs:\n{needs}# {}\n\
+         # Exit status: 0 the leak shows, 1 it does not, 2 something is not set, 4 no answer.\n\
+         missing=\nfor name in {}; do\n  eval \"value=\\${{$name:-}}\"\n  [ -n \"$value\" ] || missing=\"$missing $name\"\n\
+         done\nif [ -n \"$missing\" ]; then\n  echo \"set these first:$missing\" >&2\n  exit 2\nfi\n\
+         field() {{ printf '%s' \"$answer\" | grep -o \"\\\"$1\\\" *: *\\(\\\"[^\\\"]*\\\"\\|[0-9]*\\)\" | head -n 1 | sed 's/^[^:]*: *//; s/\"//g'; }}\n\
+         escaped() {{ printf '%s' \"$1\" | sed 's/%/%25/g; s/+/%2B/g; s/&/%26/g; s/#/%23/g; s/=/%3D/g'; }}\n\
+         unanswered() {{ echo \"no answer from $BASE_URL\" >&2; exit 4; }}\n{told}\n{}",
+        line(&evidence.sentence),
+        line(&evidence.requirement),
+        evidence.oracle.word(),
+        planted_by(evidence),
+        looked_for(&sign),
+        names.join(" "),
+        judged(&sign),
+    ))
+}
+
+fn planted_by(evidence: &Evidence) -> String {
+    let bounds = &evidence.bounds;
+    let day = crate::tenant::rfc3339(evidence.day_unix_s * 1_000_000);
+    format!(
+        "partywall certify --profile {} --seed {} --tenants {} --rows {} on {}",
+        bounds.profile,
+        evidence.seed.0,
+        bounds.tenants,
+        bounds.rows,
+        &day[..10.min(day.len())]
+    )
+}
+
+/// What the probe showed of rows that its sender may not see.
+fn foreign(ground: &Ground, probe: &crate::history::Observation) -> Vec<Sighting> {
+    let actor = &probe.step.actor;
+    let hidden = |s: &Sighting| {
+        let column = s.column.and_then(|code| ground.holdings.column(code));
+        column.zip(s.row).is_some_and(|(column, row)| !visible(ground, actor, column.table, row))
+    };
+    let seen = probe.answered().map_or(&[][..], |answer| &answer.sightings);
+    seen.iter().filter(|s| !ground.has_right(actor, s) || hidden(s)).copied().collect()
+}
+
+fn visible(ground: &Ground, actor: &Principal, table: &str, row: u32) -> bool {
+    let narrowed = ground.plan.target.role(&actor.role).and_then(|role| role.narrowed.get(table));
+    ground.holdings.table(table).is_none_or(|t| ground.holdings.visible(narrowed.map(String::as_str), t, row))
+}
+
+fn sign(evidence: &Evidence, ground: &Ground, steps: &[&Step], step: &Step, foreign: &[Sighting]) -> Sign {
+    let denied = matches!(step.expect.answer, Answer::Denied | Answer::Refused);
+    match (evidence.oracle, evidence.requirement.as_str()) {
+        (OracleId::CanarySighting, _) => Sign::Shown(marks(ground, steps, step, foreign)),
+        (OracleId::ShadowModel, _) if !foreign.is_empty() => Sign::Shown(marks(ground, steps, step, foreign)),
+        (OracleId::ShadowModel | OracleId::Authentication, _) if denied => Sign::Success,
+        (OracleId::ShadowModel, _) => own(ground, steps, step),
+        _ => Sign::Unknown,
+    }
+}
+
+/// The values of the columns that were seen, in all rows that the step's actor may not see.
+fn marks(ground: &Ground, steps: &[&Step], step: &Step, foreign: &[Sighting]) -> Vec<String> {
+    let holdings = &ground.holdings;
+    let columns: BTreeSet<u16> = foreign.iter().filter_map(|s| s.column).collect();
+    let mut marks = BTreeSet::new();
+    for column in columns.iter().filter_map(|code| holdings.column(*code)) {
+        let Some(table) = holdings.table(column.table) else { continue };
+        let hidden =
+            |owner: Owner, row| step.actor.tenant != Some(owner) || !visible(ground, &step.actor, &table.name, row);
+        for owner in holdings.owners().chain([Owner::PLATFORM]) {
+            let rows = (0..holdings.rows_of(table)).filter(|row| hidden(owner, *row));
+            let values = rows.filter_map(|row| holdings.value(owner, row, &table.name, column.column).ok()?.text());
+            marks.extend(values.take(MARKS_MAX.saturating_sub(marks.len())));
+        }
+    }
+    if columns.contains(&WRITTEN) {
+        marks.extend(written(holdings, steps, step));
+    }
+    // What the request itself says is no news in the answer.
+    let said = step.clone().request.texts().map(|text| text.to_lowercase()).collect::<Vec<_>>();
+    marks.into_iter().filter(|mark| !said.iter().any(|text| text.contains(&mark.to_lowercase()))).collect()
+}
+
+/// What other tenants write in these steps.
+fn written(holdings: &Holdings, steps: &[&Step], step: &Step) -> Vec<String> {
+    let owners: BTreeSet<Owner> =
+        steps.iter().filter_map(|s| s.actor.tenant).filter(|owner| Some(*owner) != step.actor.tenant).collect();
+    let mut found = Vec::new();
+    for other in steps.iter().filter(|s| s.actor.tenant.is_some_and(|owner| owners.contains(&owner))) {
+        let (Some(owner), Some((_, body))) = (other.actor.tenant, &other.request.body) else { continue };
+        for row in (0..64).map(|n| (TAKE << 10 | n) & 0x1ff_ffff) {
+            let text = holdings.mint().text(crate::canary::Canary { owner, row, column: WRITTEN });
+            if body.contains(&text) {
+                found.push(text);
+            }
+        }
+    }
+    found
+}
+
+/// Rows or a total of the actor's own that the answer has to show.
+fn own(ground: &Ground, steps: &[&Step], step: &Step) -> Sign {
+    let (holdings, expect) = (&ground.holdings, &step.expect);
+    let Some(owner) = step.actor.tenant else { return Sign::Unknown };
+    let listing = expect.lists.as_ref().and_then(|listing| Some((listing, holdings.table(&listing.table)?)));
+    let access = ground.plan.target.access(&step.cell.operation);
+    if let (Some((listing, table)), Some(pointer)) = (listing, access.and_then(|a| a.list.as_ref()?.total.as_ref())) {
+        let due = (0..holdings.rows_of(table)).filter(|row| visible(ground, &step.actor, &table.name, *row)).count();
+        let written: u32 = steps.iter().filter_map(|s| s.expect.adds_to.as_ref()).map(|(_, rows)| rows).sum();
+        let least = if listing.complete { due as u64 } else { 0 };
+        let field = pointer.rsplit('/').next().unwrap_or(pointer).to_string();
+        return Sign::Number(field, least, due as u64 + u64::from(written));
+    }
+    let rows: Vec<(String, u32)> = match (listing, expect.shows.is_empty()) {
+        (Some((listing, table)), true) if listing.complete => {
+            let rows = (0..holdings.rows_of(table)).filter(|row| visible(ground, &step.actor, &table.name, *row));
+            rows.map(|row| (table.name.clone(), row)).collect()
+        }
+        _ => expect.shows.clone(),
+    };
+    let id = |(table, row): &(String, u32)| {
+        let (column, _) =
+            holdings.table(table)?.columns.iter().find(|(_, g)| matches!(g.as_str(), "uuid" | "principal"))?;
+        holdings.value(owner, *row, table, column).ok()?.text()
+    };
+    let marks: Vec<String> = rows.iter().filter_map(id).take(MARKS_MAX).collect();
+    if marks.is_empty() { Sign::Unknown } else { Sign::Missing(marks) }
+}
+
+fn looked_for(sign: &Sign) -> String {
+    match sign {
+        Sign::Shown(_) => "Look for: values of rows that the last sender may not see.".into(),
+        Sign::Missing(_) => "Look for: rows of the sender's own that are not there.".into(),
+        Sign::Success => "Look for: a status of 200 to 299, where a refusal was due.".into(),
+        Sign::Number(field, least, most) => format!("Look for: `{field}` below {least} or above {most}."),
+        Sign::Unknown => "Look for: what the sentence above says; this script cannot tell.".into(),
+    }
+}
+
+fn judged(sign: &Sign) -> String {
+    let show = "printf '%s\\n' \"$shown\"\n";
+    let told = |test: &str, says: &str| {
+        format!(
+            "{show}if {test}; then\n  echo {} >&2\n  exit 0\nfi\necho 'The leak does not show.' >&2\nexit 1\n",
+            quoted(says)
+        )
+    };
+    match sign {
+        Sign::Shown(marks) => {
+            let test = "seen=$(printf '%s' \"$shown\" | grep -i -o -F \"$marks\" | sort -u) && [ -n \"$seen\" ]";
+            let says = "The leak shows: the answer has values of rows that its sender may not see.";
+            format!("marks={}\n{}", quoted(&marks.join("\n")), told(test, says))
+        }
+        Sign::Missing(marks) => {
+            let lines = marks.join("\n");
+            format!(
+                "{show}for mark in {}; do\n  case $shown in *\"$mark\"*) ;; *)\n    \
+                 echo \"The leak shows: the sender's own row $mark is not in the answer.\" >&2\n    exit 0 ;;\n  esac\ndone\n\
+                 echo 'The leak does not show.' >&2\nexit 1\n",
+                lines.replace('\n', " ")
+            )
+        }
+        Sign::Success => {
+            let test = "printf '%s' \"$shown\" | head -n 1 | grep -q '^HTTP/[0-9.]* 2'";
+            told(test, "The leak shows: the request succeeded, where a refusal was due.")
+        }
+        Sign::Number(field, least, most) => {
+            let answer = format!("answer=$shown\nnumber=$(field {})\n", quoted(field));
+            let test =
+                format!("[ -n \"$number\" ] && {{ [ \"$number\" -lt {least} ] || [ \"$number\" -gt {most} ]; }}");
+            answer + &told(&test, "The leak shows: the number is not a count of the sender's own rows.")
+        }
+        Sign::Unknown => format!("{show}echo 'Compare the answer with what the sentence says.' >&2\nexit 1\n"),
+    }
+}
+
+/// The commands that send `step` and keep its answer.
+fn sent(plan: &Plan, step: &Step, variables: &mut BTreeMap<String, String>) -> String {
+    let request = &step.request;
+    let mut words = vec![format!("curl -sS -i -X {}", request.method)];
+    // A credential that goes into the query.
+    let mut asked = Vec::new();
+    if step.actor.role != NOBODY
+        && let Some(role) = plan.target.role(&step.actor.role)
+        && let Some(credential) = plan.target.credential.get(&role.credential)
+    {
+        let what = match credential {
+            Credential::Login { path, .. } => format!("token from POST {path} of the {}", step.actor),
+            Credential::Secret { prefix, .. } if !prefix.is_empty() => {
+                format!("secret of the {}, {prefix} included", step.actor)
+            }
+            _ => format!("credential of the {}", step.actor),
+        };
+        let name = step.actor.token_variable();
+        let token = match request.proof {
+            Proof::Malformed => "not.a.credential".into(),
+            Proof::AsIssued => format!("${{{name}}}"),
+            proof => {
+                let how = format!("{proof:?}").to_lowercase();
+                let altered = format!("{name}_{}", how.to_uppercase());
+                variables.insert(altered.clone(), format!("{what}, {how}"));
+                format!("${{{altered}}}")
+            }
+        };
+        if request.proof == Proof::AsIssued {
+            variables.insert(name, what);
+        }
+        for place in credential.send().places() {
+            let place = place.replace("{token}", &token);
+            match place.strip_prefix('?') {
+                Some(parameter) => asked.push(parameter.to_string()),
+                None => words.push(format!("-H \"{place}\"")),
+            }
+        }
+    }
+    for (name, value) in &request.headers {
+        words.push(format!("-H {}", filled(&format!("{name}: {value}"))));
+    }
+    if let Some((content_type, body)) = &request.body {
+        if body.contains("⟦password⟧") {
+            variables.insert("PASSWORD".into(), "the password of every planted person".into());
+        }
+        words.push(format!("-H {} --data-binary {}", quoted(&format!("Content-Type: {content_type}")), filled(body)));
+    }
+    let kept = std::cell::RefCell::new(Vec::new());
+    let url = http::url_of(request, &|text| held(text, &mut kept.borrow_mut()));
+    let url = kept.into_inner().iter().fold(quoted(&url), |url, name| {
+        url.replace(&holder(name), &format!("'\"$(escaped \"${}\")\"'", variable(name)))
+    });
+    let url = asked
+        .iter()
+        .fold(url, |url, parameter| format!("{url}\"{}{parameter}\"", if url.contains('?') { '&' } else { '?' }));
+    let shape = plan.target.access(&step.cell.operation).and_then(|a| a.list.as_ref()).filter(|_| step.walk);
+    let (limit, or) = match step.abandon_after {
+        // The client goes away early, as in the run; what the exchange took then is not known here.
+        Some(_) => (" --max-time 0.01", "answer="),
+        None => ("", "unanswered"),
+    };
+    let curl = format!("{}{limit} \"$BASE_URL\"{url}", words.join(" "));
+    match shape.and_then(|s| s.next.as_ref().zip(s.cursor.as_ref())) {
+        None => format!("answer=$({curl}) || {or}\n"),
+        Some((next, cursor)) => {
+            let joint = if request.query.is_empty() { '?' } else { '&' };
+            let field = next.rsplit('/').next().unwrap_or(next);
+            format!(
+                "pages=\ncursor=\nfor page in $(seq {PAGES_MAX}); do\n  \
+                 answer=$({curl}\"${{cursor:+{joint}{cursor}=$(escaped \"$cursor\")}}\") || unanswered\n  \
+                 pages=\"$pages$answer\"\n  cursor=$(field {})\n  case $cursor in ''|null) break ;; esac\ndone\nanswer=$pages\n",
+                quoted(field)
+            )
+        }
+    }
+}
+
+/// The shell's name for a captured value.
+fn variable(name: &str) -> String {
+    format!("captured_{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"))
+}
+
+/// What stands for a captured value while the URL around it is encoded.
+fn holder(name: &str) -> String {
+    format!("Captured{}End", hex::encode(name))
+}
+
+/// `text` with holders for captured values, whose names go to `names`.
+fn held(text: &str, names: &mut Vec<String>) -> String {
+    let mut out = String::new();
+    for (place, part) in text.split('⟦').enumerate() {
+        match part.split_once('⟧').filter(|_| place > 0) {
+            Some((name, rest)) => {
+                names.push(name.into());
+                out += &holder(name);
+                out += rest;
+            }
+            None => out += part,
+        }
+    }
+    out
+}
+
+/// A word for the shell with captured values and the password filled in.
+fn filled(text: &str) -> String {
+    let mut names = Vec::new();
+    let word = quoted(&held(text, &mut names));
+    names.iter().fold(word, |word, name| {
+        let variable = if name == "password" { "PASSWORD".into() } else { variable(name) };
+        word.replace(&holder(name), &format!("'\"${{{variable}}}\"'"))
+    })
+}
