@@ -21,8 +21,8 @@ use crate::tenant::Holdings;
 /// How long an owner is given to see what was made: some services show it a moment later.
 const SHOWN_WITHIN: Duration = Duration::from_secs(15);
 const AGAIN: Duration = Duration::from_millis(250);
-/// How often one object is tried to be made while the service says "not now" or "later".
-const TRIES_MAX: u32 = 60;
+/// How long one object is tried to be made while the service says "not now" or "later".
+const MADE_WITHIN: Duration = Duration::from_secs(60);
 /// Pages of a list that are followed at most.
 const PAGES_MAX: u32 = 400;
 /// Values imagined of each column, for objects that nobody has.
@@ -108,8 +108,8 @@ struct Door<'a> {
 impl Door<'_> {
     /// Has one object made; the answer, or why there is none in words.
     async fn make(&self, planting: &Planting) -> std::result::Result<Raw, String> {
-        let mut last = String::new();
-        for _ in 0..TRIES_MAX {
+        let until = Instant::now() + MADE_WITHIN;
+        loop {
             let raw = self.exchange(&planting.actor, &planting.request, self.known).await?;
             let wait = match raw.status {
                 200..300 => return Ok(raw),
@@ -117,13 +117,11 @@ impl Door<'_> {
                 status if planting.busy.contains(&status) => AGAIN,
                 status => return Err(format!("answered {status}")),
             };
-            last = format!("answered {} to the end", raw.status);
-            if wait > RETRY_AFTER_MAX {
-                break;
+            if wait > RETRY_AFTER_MAX || Instant::now() + wait > until {
+                return Err(format!("answered {} to the end", raw.status));
             }
             tokio::time::sleep(wait).await;
         }
-        Err(last)
     }
 
     /// Waits until `owner` is shown all rows of `table`, and learns what only lists say.

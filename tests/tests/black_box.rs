@@ -158,7 +158,7 @@ async fn an_event_fetched_by_id_alone_is_seen_over_http_alone() -> anyhow::Resul
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_taken_from_the_query_is_seen_over_http_alone() -> anyhow::Result<()> {
     let ended = seen("tenant-from-query").await?;
-    assert_eq!(violated(&ended)[..1], ["context/forged-query"]);
+    assert!(violated(&ended).contains(&"context/forged-query"), "{:?}", violated(&ended));
     Ok(())
 }
 

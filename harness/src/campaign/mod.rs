@@ -130,12 +130,13 @@ impl Ended {
         let judgement = &self.report.judgement;
         let mut said: Vec<String> =
             judgement.findings.iter().map(|f| format!("{}: {}", f.requirement, f.sentence)).collect();
-        for requirement in &judgement.requirements {
-            if let Verdict::Inconclusive(why) = &requirement.verdict {
-                said.push(format!("{} is inconclusive: {why}", requirement.requirement));
-            }
+        match &self.report.run.stopped_because {
+            Some(why) => said.push(why.clone()),
+            None => said.extend(judgement.requirements.iter().filter_map(|r| match &r.verdict {
+                Verdict::Inconclusive(why) => Some(format!("{} is inconclusive: {why}", r.requirement)),
+                _ => None,
+            })),
         }
-        said.extend(self.report.run.stopped_because.clone());
         panic!("{:?}:\n{}\nThe report is in {}", self.exit, said.join("\n"), self.dir.display());
     }
 }
