@@ -272,7 +272,7 @@ impl Run<'_> {
             sightings,
             echoes,
             list,
-            likeness: compared.then(|| Likeness::of(&raw.headers, &body, &likeness::sent(request))),
+            likeness: compared.then(|| Box::new(Likeness::of(&raw.headers, &body, &likeness::sent(request)))),
             body: excerpt,
         };
         (answer, next)

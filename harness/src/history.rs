@@ -119,7 +119,7 @@ pub struct Answered {
     pub list: Option<ListFacts>,
     /// What it must share with others to be alike, when the step is compared with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub likeness: Option<Likeness>,
+    pub likeness: Option<Box<Likeness>>,
     /// The body, when a finding may need it as witness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
