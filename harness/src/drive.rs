@@ -324,7 +324,7 @@ impl Run<'_> {
             sightings,
             echoes,
             list,
-            likeness: compared.then(|| Likeness::of(&raw.headers, &body, &likeness::sent(request))),
+            likeness: compared.then(|| Box::new(Likeness::of(&raw.headers, &body, &likeness::sent(request)))),
             cut,
             body: excerpt,
         };

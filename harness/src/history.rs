@@ -123,7 +123,7 @@ pub struct Answered {
     pub list: Option<ListFacts>,
     /// What it must share with others to be alike, when the step is compared with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub likeness: Option<Likeness>,
+    pub likeness: Option<Box<Likeness>>,
     /// Why the body is not whole: what came is searched, and what is missing proves nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,

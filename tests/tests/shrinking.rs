@@ -61,7 +61,7 @@ fn offline(folder: &Path) -> anyhow::Result<Vec<Finding>> {
     let plan: Plan = serde_json::from_str(&std::fs::read_to_string(folder.join("plan.json"))?)?;
     let mut judge = Judge::new(plan.into(), requirement::select(&[])?);
     for observation in history::read(&folder.join("history.ndjson.zst"))?.1 {
-        judge.observe(&observation?);
+        judge.enter(&observation?);
     }
     Ok(judge.conclude(None).findings)
 }

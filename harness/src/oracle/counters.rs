@@ -65,7 +65,7 @@ impl Counters {
         if open.others == 0 {
             open.before += 1;
         }
-        open.own.push(likeness);
+        open.own.push(*likeness);
         let told = open.others > 0 && open.own.len() == open.before + 1;
         let open = if told { self.open.remove(&observation.connection)? } else { return None };
         let (counts, shared) = match requirement {
@@ -101,7 +101,7 @@ impl Counters {
 /// A number that grows by one with each of one's own, and had grown by the others' as well.
 fn numbers(open: &Count) -> (bool, Option<String>) {
     let at = |index: usize, pointer: &str| open.own.get(index).and_then(|own| own.numbers.get(pointer)).copied();
-    let steps = |pointer: &str, from: usize| Some(at(from + 1, pointer)?.checked_sub(at(from, pointer)?)?);
+    let steps = |pointer: &str, from: usize| at(from + 1, pointer)?.checked_sub(at(from, pointer)?);
     let last = open.before.saturating_sub(1);
     let pointers = open.own.first().into_iter().flat_map(|own| own.numbers.keys());
     let counting: Vec<&String> =

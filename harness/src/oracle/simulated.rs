@@ -164,7 +164,7 @@ pub(super) fn observed(step: &Step, number: u64, (sequence, position): (u64, u32
             echoes: Vec::new(),
             list: None,
             cut: None,
-            likeness: (step.vector == Vector::Twin).then_some(likeness),
+            likeness: (step.vector == Vector::Twin).then(|| Box::new(likeness)),
             body: Some(told.body),
         }),
     }
