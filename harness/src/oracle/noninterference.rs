@@ -75,7 +75,7 @@ impl Noninterference {
             return Vec::new();
         };
         let noise: BTreeSet<String> =
-            different(few, few_again).chain(different(many, many_again)).map(|path| everywhere(path)).collect();
+            different(few, few_again).chain(different(many, many_again)).map(everywhere).collect();
         let noisy = |path: &str| noise.contains(&everywhere(path));
         let shown = |leaves: &Leaves, path: &str| leaves.get(path).cloned().unwrap_or_else(|| "absent".into());
         let mut found: Vec<_> = different(few, many)

@@ -72,7 +72,9 @@ impl Planner {
             let mut add = |role: Option<&String>, kind| all.push(Twin { operation: index, role: role.cloned(), kind });
             for (name, credential) in &self.plan.target.credential {
                 let signs_in = matches!(credential, Credential::Login { path, .. } if *path == operation.path);
-                if signs_in && operation.method == "POST" && access.body.is_some() {
+                // Of what is given for a tenant, nothing says which part is the secret: a wrong one cannot be made up.
+                let ours = self.plan.target.tenant.is_empty();
+                if ours && signs_in && operation.method == "POST" && access.body.is_some() {
                     add(None, Kind::Account(name.clone()));
                 }
             }
