@@ -77,7 +77,7 @@ async fn an_api_key_in_a_header_opens() -> anyhow::Result<()> {
 async fn an_api_key_in_the_query_opens() -> anyhow::Result<()> {
     let door: Door = |request| {
         let pairs = request.uri().query()?.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(name, _)| *name == "key").map(|(_, value)| value.into()).last()
+        pairs.filter(|(name, _)| *name == "key").map(|(_, value)| value.into()).next_back()
     };
     opens("kind = \"token\"\nsend = \"?key={token}\"", door).await
 }
