@@ -315,7 +315,7 @@ async fn sign_in(client: &Client, url: &str, body: &Value, token: &str) -> std::
     if let Some(name) = token.strip_prefix("cookie:") {
         let cookies = answer.headers().get_all("set-cookie").iter().filter_map(|value| value.to_str().ok());
         let pairs = cookies.filter_map(|cookie| cookie.split(';').next()?.split_once('='));
-        let found = pairs.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.to_string()).last();
+        let found = pairs.rev().find(|(key, _)| key.trim() == name).map(|(_, value)| value.to_string());
         return found.ok_or_else(|| format!("answered {status} without a cookie {name}"));
     }
     let answer = http::whole(answer).await?;
