@@ -288,9 +288,11 @@ impl Judge {
 
     /// Why a requirement cannot be judged on this target: a channel that is not open.
     fn closed(&self, requirement: &Requirement) -> Option<String> {
-        let open = self.ground.plan.target.channels();
+        let open = self.ground.plan.channels();
         let closed = requirement.channels.iter().find(|channel| !open.contains(&channel.as_str()))?;
-        Some(format!("the channel {closed} is not open: the target file gives no database"))
+        let why =
+            if closed == "capture" { "no recorded traffic is played" } else { "the target file gives no database" };
+        Some(format!("the channel {closed} is not open: {why}"))
     }
 
     fn verdict(

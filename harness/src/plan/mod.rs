@@ -161,6 +161,12 @@ impl Plan {
         self.requirements.iter().all(|id| id == NONINTERFERENCE)
     }
 
+    /// The channels that can be listened on.
+    pub fn channels(&self) -> Vec<&'static str> {
+        let capture = (!self.recorded.is_empty()).then_some("capture");
+        self.target.channels().iter().copied().chain(capture).collect()
+    }
+
     /// The cells that this plan must cover.
     pub fn cells(&self) -> BTreeSet<Cell> {
         if !self.recorded.is_empty() {

@@ -70,11 +70,12 @@ impl AuditStore {
         let tenant = self.tenant;
         let own = own();
         let (from, id) = after.unzip();
+        self.plan_anew().await?;
         let statement = format!(
             "SELECT {COLUMNS}, EXISTS (SELECT FROM archived_events WHERE {own} AND event_id = events.id) AS archived \
                FROM events WHERE {own} AND recorded_at < $2 AND {AFTER} ORDER BY recorded_at, id LIMIT {limit}"
         );
-        let rows = sqlx::query(AssertSqlSafe(statement)).persistent(false).bind(tenant).bind(before);
+        let rows = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(before);
         let rows = rows.bind(from).bind(id).fetch_all(self.connection()).await?;
         let Some(after) = rows.last().map(at) else { return Ok(None) };
         let mut events: Vec<Event> = rows.iter().filter(|row| !row.get::<bool, _>("archived")).map(event).collect();
@@ -206,6 +207,7 @@ impl AuditStore {
         let tenant = self.tenant;
         let own = own();
         let (from, id) = after.unzip();
+        self.plan_anew().await?;
         let statement = format!(
             "SELECT {COLUMNS}, \
                     EXISTS (SELECT FROM archived_events JOIN archives USING (tenant_id) \
@@ -213,7 +215,7 @@ impl AuditStore {
                                AND verified_at IS NOT NULL AND (kept_until IS NULL OR kept_until <= now())) AS ready \
                FROM events WHERE {own} AND recorded_at < $2 AND {AFTER} ORDER BY recorded_at, id LIMIT {limit}"
         );
-        let rows = sqlx::query(AssertSqlSafe(statement)).persistent(false).bind(tenant).bind(before);
+        let rows = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(before);
         let rows = rows.bind(from).bind(id).fetch_all(self.connection()).await?;
         let after = rows.last().map(at);
         let events: Vec<Event> = rows.iter().filter(|row| row.get("ready")).map(event).collect();

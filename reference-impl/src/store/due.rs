@@ -53,6 +53,7 @@ impl AuditStore {
         let own = own();
         let (recorded, id) = counted.after.unzip();
         // No event is deleted before it is archived, so that one walk meets both.
+        self.plan_anew().await?;
         let statement = format!(
             "SELECT recorded_at, id, \
                     NOT EXISTS (SELECT FROM archived_events WHERE {own} AND event_id = events.id) AS archive, \
@@ -61,7 +62,7 @@ impl AuditStore {
                                                         AND kept_until > now()) AS delete \
                FROM events WHERE {own} AND recorded_at < $2 AND {AFTER} ORDER BY recorded_at, id LIMIT {STEP}"
         );
-        let step = sqlx::query(AssertSqlSafe(statement)).persistent(false).bind(tenant).bind(archive_before);
+        let step = sqlx::query(AssertSqlSafe(statement)).bind(tenant).bind(archive_before);
         let step = step.bind(recorded).bind(id).bind(delete_before).fetch_all(self.connection()).await?;
         let of = |name: &str| step.iter().filter(|row| row.get(name)).count() as i64;
         Ok(Due {

@@ -105,7 +105,9 @@ impl AuditStore {
     ) -> Result<Vec<Event>, Problem> {
         let own = own();
         let from = self.relation(filter).await?;
-        self.plan_for(filter).await?;
+        if filter.words.is_some() {
+            self.plan_anew().await?;
+        }
         let mut query = begin(&format!("SELECT {COLUMNS} FROM {from}"), own, self.tenant);
         narrow(&mut query, filter, sight);
         let (order, sign) = if filter.ascending { ("ASC", " > ") } else { ("DESC", " < ") };
@@ -132,18 +134,12 @@ impl AuditStore {
     /// What the database fails with.
     pub async fn count_events(&mut self, filter: &Filter, sight: &Sight) -> Result<i64, Problem> {
         let own = own_unless(Defect::CountUnscoped);
-        self.plan_for(filter).await?;
+        if filter.words.is_some() {
+            self.plan_anew().await?;
+        }
         let mut query = begin("SELECT count(*) FROM events", own, self.tenant);
         narrow(&mut query, filter, sight);
         Ok(query.build().fetch_one(self.connection()).await?.get(0))
-    }
-
-    /// Has words planned for by themselves: how many events hold them decides how to find them.
-    async fn plan_for(&mut self, filter: &Filter) -> Result<(), Problem> {
-        if filter.words.is_some() {
-            sqlx::query("SET LOCAL plan_cache_mode = auto").execute(self.connection()).await?;
-        }
-        Ok(())
     }
 
     /// The relation to list from: `events`, which carries the policy.

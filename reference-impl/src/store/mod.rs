@@ -94,6 +94,12 @@ impl AuditStore {
         self.opened.own.as_mut().unwrap_or(&mut self.opened.directory).connection()
     }
 
+    /// Has the rest of this transaction planned for the values it is given: where how many rows they leave decides how to find them.
+    async fn plan_anew(&mut self) -> Result<(), Problem> {
+        sqlx::query("SET LOCAL plan_cache_mode = force_custom_plan").execute(self.connection()).await?;
+        Ok(())
+    }
+
     /// Where it is known who belongs to the tenant.
     fn directory(&mut self) -> &mut PgConnection {
         self.opened.directory.connection()
