@@ -37,7 +37,7 @@ macro_rules! mutants {
     };
 }
 
-const FILES: [(&str, &str); 20] = mutants![
+const FILES: [(&str, &str); 38] = mutants![
     "rls-disabled",
     "owner-no-force",
     "using-true",
@@ -58,6 +58,24 @@ const FILES: [(&str, &str); 20] = mutants![
     "annotation-by-id",
     "transaction-left-open",
     "sign-in-of-another",
+    "tenant-from-host",
+    "tenant-from-forwarded",
+    "tenant-from-cookie",
+    "tenant-from-path",
+    "tenant-from-name",
+    "tenant-from-last",
+    "tenant-from-nested",
+    "override-unguarded",
+    "counts-shared",
+    "keys-shared",
+    "signed-unverified",
+    "export-scope-kept",
+    "export-by-id",
+    "streams-shared",
+    "credential-kept",
+    "log-tells",
+    "error-tells",
+    "header-tells",
 ];
 
 /// All mutants.

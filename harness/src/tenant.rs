@@ -247,6 +247,17 @@ impl Holdings {
         }
     }
 
+    /// What a tenant is known by: its id, then the planted texts of its own row.
+    pub fn tenant_names(&self, owner: Owner) -> Vec<String> {
+        let mut names = vec![self.tenant_id(owner).to_string()];
+        if let Some(home) = self.tables.iter().find(|t| t.per == Per::Tenant) {
+            let texts = home.columns.iter().filter(|(_, generator)| *generator == "text");
+            let texts = texts.filter_map(|(column, _)| self.value(owner, 0, &home.name, column).ok()?.text());
+            names.extend(texts);
+        }
+        names
+    }
+
     /// The rows of `table` that `principal`'s narrowing leaves visible: those its named role acts in.
     pub fn visible(&self, narrowed_to: Option<&str>, table: &PlantTable, row: u32) -> bool {
         narrowed_to.is_none_or(|role| self.actor(table, row) == Some(role))

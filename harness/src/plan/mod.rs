@@ -2,11 +2,13 @@
 //! in memory does not depend on how many there are.
 
 pub mod body;
+mod forgery;
 mod generated;
 mod hand_over;
 mod ranges;
 mod request;
 mod requirement;
+mod spelling;
 mod step;
 mod sweep;
 
@@ -155,7 +157,8 @@ impl Planner {
         Self { holdings: plan.holdings(), tenant_words: request::tenant_words(&plan.operations), plan }
     }
 
-    /// The sequences of one pool state: first the sweep over all cells, then hand-overs, then time ranges, then generated cases.
+    /// The sequences of one pool state: first the sweep over all cells, then hand-overs, time ranges, forgeries,
+    /// and generated cases.
     ///
     /// # Errors
     /// The iterator yields an error where the target file and the document do not fit together.
@@ -164,8 +167,12 @@ impl Planner {
         let swept = templates.len() as u64 * u64::from(self.plan.bounds.pairs);
         let handed = swept + self.hand_overs();
         let states = self.plan.pool_states().count() as u64;
+        let place = self.plan.pool_states().position(|s| s == pool_state).unwrap_or(0);
+        let forgeries: Vec<_> =
+            forgery::forgeries(&self).into_iter().skip(place).step_by(states.max(1) as usize).collect();
         let ranged = handed + self.ranges();
-        let end = ranged + self.plan.bounds.cases_max / states.max(1);
+        let forged = ranged + forgeries.len() as u64;
+        let end = forged + self.plan.bounds.cases_max / states.max(1);
         (0..end).filter_map(move |number| {
             let steps = if number < swept {
                 let (pair, index) = (number / templates.len() as u64, number as usize % templates.len());
@@ -174,8 +181,11 @@ impl Planner {
                 self.hand_over(pool_state, number - swept)
             } else if number < ranged {
                 self.range(pool_state, number - handed)
+            } else if number < forged {
+                let turn = number - ranged;
+                self.forgery(pool_state, &forgeries[turn as usize], turn)
             } else {
-                self.generated(pool_state, number - ranged)
+                self.generated(pool_state, number - forged)
             };
             match steps {
                 Ok(steps) if steps.is_empty() => None,
@@ -189,6 +199,7 @@ impl Planner {
     pub fn size(&self) -> u64 {
         let states = self.plan.pool_states().count() as u64;
         let swept = sweep::templates(self).len() as u64 * u64::from(self.plan.bounds.pairs);
-        (swept + self.hand_overs() + self.ranges()) * states + self.plan.bounds.cases_max
+        let forged = forgery::forgeries(self).len() as u64;
+        (swept + self.hand_overs() + self.ranges()) * states + forged + self.plan.bounds.cases_max
     }
 }

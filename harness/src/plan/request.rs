@@ -123,7 +123,9 @@ impl Planner {
             query.retain(|(given, _)| given != name);
             query.push((name.clone(), value.clone()));
         }
-        if path.contains('{') {
+        // A value may hold braces of its own.
+        let mut named = operation.path.split('{').skip(1).filter_map(|part| part.split('}').next());
+        if !named.all(|name| operation.parameters_in(Place::Path).any(|p| p.name == name)) {
             return Err(format!(
                 "operation {}: a parameter of {} is not in the document",
                 operation.id, operation.path

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::canary::Owner;
 use crate::cell::Cell;
@@ -55,6 +56,34 @@ pub enum Vector {
     ForgedHeader,
     /// A tenant id in the body.
     ForgedBody,
+    /// A tenant's name or id as the host.
+    ForgedHost,
+    /// The same in what a proxy says of the host and the path.
+    ForgedForwarded,
+    /// A tenant in cookies.
+    ForgedCookie,
+    /// A tenant before the path.
+    ForgedPath,
+    /// A tenant's name, where others take its id.
+    ForgedName,
+    /// A parameter twice: the own value and the foreign one.
+    Repeated,
+    /// A key of the body twice.
+    RepeatedKey,
+    /// A tenant within a document of the body.
+    NestedBody,
+    /// Fields of the body that are the service's to set, with ids of the subject.
+    BodyReference,
+    /// The body as a form.
+    FormBody,
+    /// The credential's claims rewritten, its signature kept.
+    ForgedClaim,
+    /// An object's id in another spelling.
+    Spelling,
+    /// Another verb than the one that is sent.
+    Override,
+    /// A verb that the document does not have.
+    Verb,
     /// A credential that was altered.
     Credential,
     /// A connection that has just served another.
@@ -77,6 +106,9 @@ pub enum Proof {
     Malformed,
     /// A JWT's algorithm replaced by `none` and its signature dropped; other tokens get a stranger's value.
     Unsigned,
+    /// A JWT's claims with the first tenant's id replaced by the second's, its signature kept; other tokens get a
+    /// stranger's value.
+    Reclaimed(Uuid, Uuid),
 }
 
 /// What is sent. `⟦name⟧` stands for a captured value.

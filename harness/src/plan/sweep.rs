@@ -177,7 +177,22 @@ impl Planner {
             }
             Variant::Filter(name) => steps.push(self.filtered(cast, role, template.relation, name)?),
             Variant::Cursor => self.cursor(cast, role, &mut steps)?,
-            Variant::Forged(forge, word) => self.forge(cast, role, template.relation, *forge, *word, &mut steps)?,
+            Variant::Forged(forge, word) => {
+                let owner = self.owner_of(cast, template.relation);
+                let vector = match forge {
+                    Forge::Query => Vector::ForgedQuery,
+                    Forge::Header => Vector::ForgedHeader,
+                    Forge::Body => Vector::ForgedBody,
+                };
+                let forged = |mut request: Request| match word {
+                    Some(_) => {
+                        request.query.push(("tenant_id".into(), self.holdings.tenant_id(owner).to_string()));
+                        request
+                    }
+                    None => self.forged(request, *forge, owner),
+                };
+                self.forge(cast, role, template.relation, vector, &mut steps, forged)?;
+            }
         }
         Ok(steps)
     }
@@ -217,7 +232,7 @@ impl Planner {
     }
 
     /// Reads what the last step made: its owner can, another tenant cannot.
-    fn read_back(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<(), String> {
+    pub(super) fn read_back(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<(), String> {
         let Some((reader, access, parameter)) = self.reader_of(cast) else { return Ok(()) };
         let narrowed = |r: &str| self.narrowing(r, cast.access.table.as_deref()).is_some();
         let by = if access.allow.iter().any(|r| r == role) && !narrowed(role) {
@@ -278,7 +293,12 @@ impl Planner {
     }
 
     /// The `prepare` operation of the target file, called by the same principal.
-    fn prepared(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<BTreeMap<String, String>, String> {
+    pub(super) fn prepared(
+        &self,
+        cast: &Cast<'_>,
+        role: &str,
+        steps: &mut Vec<Step>,
+    ) -> Result<BTreeMap<String, String>, String> {
         let Some(prepare) = &cast.access.prepare else { return Ok(BTreeMap::new()) };
         let operation = self.operation(&prepare.operation);
         let Some((operation, access)) = operation.and_then(|o| Some((o, self.access(o)?))) else {
@@ -351,33 +371,21 @@ impl Planner {
         Ok(())
     }
 
-    fn forge(
+    /// A request into which `forged` puts the subject: as if it were the subject's own, and without its object.
+    pub(super) fn forge(
         &self,
         cast: &Cast<'_>,
         role: &str,
         relation: Relation,
-        forge: Forge,
-        word: Option<u64>,
+        vector: Vector,
         steps: &mut Vec<Step>,
+        forged: impl FnOnce(Request) -> Request,
     ) -> Result<(), String> {
         let given = self.prepared(cast, role, steps)?;
-        let vector = match forge {
-            Forge::Query => Vector::ForgedQuery,
-            Forge::Header => Vector::ForgedHeader,
-            Forge::Body => Vector::ForgedBody,
-        };
         // Objects are the subject's, so that a service that believes the forgery has something to give away.
         let named = if names_object(cast) { relation } else { Relation::Own };
         let mut step = self.step(cast, role, named, vector, given)?;
-        let owner = self.owner_of(cast, relation);
-        step.request = match word {
-            Some(_) => {
-                let mut request = step.request;
-                request.query.push(("tenant_id".into(), self.holdings.tenant_id(owner).to_string()));
-                request
-            }
-            None => self.forged(step.request, forge, owner),
-        };
+        step.request = forged(step.request);
         step.cell.relation = relation;
         step.subject = (relation == Relation::Foreign).then_some(cast.other);
         step.requirement = self.requirement(cast, role, relation, vector);
@@ -409,7 +417,7 @@ impl Planner {
     }
 
     /// A row of the operation's table that `role` may see; which one changes with the turn.
-    fn row(&self, cast: &Cast<'_>, role: &str) -> u32 {
+    pub(super) fn row(&self, cast: &Cast<'_>, role: &str) -> u32 {
         let table = self.narrowed_table(cast);
         let actors = table.map_or(0, |t| t.actors.len()) as u64;
         let planted = cast.access.table.as_deref().and_then(|t| self.holdings.table(t));
@@ -485,7 +493,7 @@ impl Planner {
         ((state << 21 | turn & 0x1f_ffff) & 0x1ff_ffff) as u32
     }
 
-    fn requirement(&self, cast: &Cast<'_>, role: &str, relation: Relation, vector: Vector) -> String {
+    pub(super) fn requirement(&self, cast: &Cast<'_>, role: &str, relation: Relation, vector: Vector) -> String {
         requirement(cast.operation, cast.access, role, relation, vector).into()
     }
 }

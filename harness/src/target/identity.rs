@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::Client;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::canary::Owner;
 use crate::error::{Error, Result};
@@ -123,6 +124,20 @@ fn altered(value: &str, proof: Proof) -> String {
         Proof::Truncated => with(token.chars().take(token.len() * 2 / 3).collect()),
         Proof::Malformed => with("not.a.credential".into()),
         Proof::Unsigned => with(unsigned(token)),
+        Proof::Reclaimed(own, other) => with(reclaimed(token, own, other)),
+    }
+}
+
+fn reclaimed(token: &str, own: Uuid, other: Uuid) -> String {
+    use base64::engine::{Engine, general_purpose::URL_SAFE_NO_PAD};
+    let parts: Vec<&str> = token.split('.').collect();
+    let claims = parts.get(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    match (parts.as_slice(), claims) {
+        ([head, _, signature], Some(claims)) => {
+            let claims = String::from_utf8_lossy(&claims).replace(&own.to_string(), &other.to_string());
+            format!("{head}.{}.{signature}", URL_SAFE_NO_PAD.encode(claims))
+        }
+        _ => hex::encode(Sha256::digest(token.as_bytes())),
     }
 }
 
@@ -172,4 +187,20 @@ async fn sign_in(client: &Client, url: &str, body: &Value, token: &str) -> std::
     let answer: Value = answer.json().await.map_err(|_| format!("answered {status} without JSON"))?;
     let found = answer.pointer(token).and_then(Value::as_str);
     found.map(String::from).ok_or_else(|| format!("answered {status} without a token at {token}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_rewritten_and_the_signature_stays() {
+        use base64::engine::{Engine, general_purpose::URL_SAFE_NO_PAD};
+        let (own, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"tenant":"{own}"}}"#));
+        let sent = altered(&format!("Bearer h.{claims}.s"), Proof::Reclaimed(own, other));
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"tenant":"{other}"}}"#));
+        assert_eq!(sent, format!("Bearer h.{claims}.s"));
+        assert_ne!(altered("Bearer secret", Proof::Reclaimed(own, other)), "Bearer secret");
+    }
 }

@@ -1,7 +1,7 @@
 //! Reads an OpenAPI 3.1 document into operations. oas3 reads and resolves it; here references inside schemas are
 //! inlined, so that the plan needs no document.
 
-use oas3::spec::{ObjectOrReference, ParameterIn};
+use oas3::spec::{MediaType, ObjectOrReference, ParameterIn};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -52,14 +52,12 @@ pub fn operations(document: &str, origin: &str) -> Result<Vec<Operation>> {
             None => None,
             Some(body) => {
                 let body = resolve_body(body, &spec).map_err(at)?;
-                body.content.into_iter().next().map(|(content_type, media)| Body {
-                    content_type,
-                    schema: media.schema.map_or(Value::Bool(true), |schema| {
-                        inline(&serde_json::to_value(&schema).unwrap_or(Value::Bool(true)), &raw, 0)
-                    }),
-                })
+                first_body(body.content, &raw)
             }
         };
+        let answers = operation.responses(&spec);
+        let answer = answers.into_iter().find(|(status, _)| status.starts_with('2'));
+        let answer = answer.and_then(|(_, answer)| first_body(answer.content, &raw));
         let item = raw.pointer("/paths").and_then(|p| p.get(&path)?.get(method.as_str().to_lowercase()));
         let own = item.and_then(|item| item.get("security")).or_else(|| raw.get("security"));
         // A document that speaks of no security at all does not mean that there is none.
@@ -68,7 +66,7 @@ pub fn operations(document: &str, origin: &str) -> Result<Vec<Operation>> {
             || own.and_then(Value::as_array).is_some_and(|schemes| {
                 !schemes.is_empty() && schemes.iter().all(|scheme| scheme.as_object().is_some_and(|s| !s.is_empty()))
             });
-        all.push(Operation { id, method: method.to_string().to_uppercase(), path, parameters, body, secured });
+        all.push(Operation { id, method: method.to_string().to_uppercase(), path, parameters, body, answer, secured });
     }
     if all.is_empty() {
         return Err(wrong("it has no operation".into()));
@@ -81,6 +79,16 @@ fn resolve_body(
     spec: &oas3::Spec,
 ) -> Result<oas3::spec::RequestBody, String> {
     body.resolve(spec).map_err(|e| e.to_string())
+}
+
+/// The first of the media types that a body comes in.
+fn first_body(content: impl IntoIterator<Item = (String, MediaType)>, document: &Value) -> Option<Body> {
+    content.into_iter().next().map(|(content_type, media)| Body {
+        content_type,
+        schema: media.schema.map_or(Value::Bool(true), |schema| {
+            inline(&serde_json::to_value(&schema).unwrap_or(Value::Bool(true)), document, 0)
+        }),
+    })
 }
 
 fn place(location: &ParameterIn) -> Place {
