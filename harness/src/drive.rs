@@ -9,27 +9,28 @@ use reqwest::Client;
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::canary::{Scanner, Sighting, layers};
+use crate::canary::{Post, Scanner, Sighting, layers};
 use crate::error::Result;
 use crate::history::{Answered, ListFacts, Observation, Outcome, Sent};
+use crate::placeholder;
 use crate::plan::{Plan, Request, Sequence, Step};
+use crate::redaction::{excerpt, is_secret};
 use crate::target::file::ListShape;
 use crate::target::http::{self, Raw, TIMEOUT};
 use crate::target::identity::{Identities, Secrets};
 
+/// The placeholder of the run's password.
+const PASSWORD: &str = "password";
 /// A step that is told "not now" is tried so often, and so long after.
 const TRIES_MAX: u32 = 60;
 const AGAIN: Duration = Duration::from_millis(250);
+/// A connection beside another is numbered so much higher.
+const BESIDE: u32 = 1 << 16;
 /// Pages that one walk follows at most; a list that never ends must not hold the run.
 const PAGES_MAX: u32 = 400;
-/// Bytes of a body kept as witness.
-const WITNESS_MAX: usize = 64 << 10;
 /// Headers whose content may show a row; credentials and cookies are never kept.
 const KEPT_HEADERS: [&str; 8] =
     ["content-type", "etag", "location", "link", "content-disposition", "cache-control", "vary", "retry-after"];
-
-/// A field whose name holds one of these holds a secret.
-const SECRET_WORDS: [&str; 4] = ["token", "secret", "password", "credential"];
 
 /// What all lanes share.
 pub struct Door {
@@ -72,7 +73,7 @@ pub async fn lane(
         let sequence = sequence?;
         let mut run = Run {
             door: &door,
-            client: &client,
+            client: client.clone(),
             connection,
             captured: BTreeMap::new(),
             shown: BTreeMap::new(),
@@ -80,10 +81,14 @@ pub async fn lane(
             status: None,
             out: &out,
         };
-        for (position, step) in sequence.steps.iter().enumerate() {
-            if !run.step(&sequence, position as u32, step).await {
+        let mut rest = sequence.steps.as_slice();
+        while !rest.is_empty() {
+            let beside = rest[1..].iter().take_while(|step| step.beside_ms.is_some()).count();
+            let (group, later) = rest.split_at(1 + beside);
+            if !run.group(&sequence, sequence.steps.len() - rest.len(), group).await? {
                 return Ok(());
             }
+            rest = later;
             if let Some(pause) = pause {
                 tokio::time::sleep(pause).await;
             }
@@ -92,9 +97,10 @@ pub async fn lane(
 }
 
 /// One sequence under way.
+#[derive(Clone)]
 struct Run<'a> {
     door: &'a Door,
-    client: &'a Client,
+    client: Client,
     connection: u32,
     captured: BTreeMap<String, String>,
     /// The same, as it may be shown: what came from a place whose name says that it is a secret is left out.
@@ -107,6 +113,30 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Runs steps that belong together: the first on this connection, those beside it each on one of its own, at their
+    /// time. False when nobody listens any more.
+    async fn group(&mut self, sequence: &Sequence, first: usize, steps: &[Step]) -> Result<bool> {
+        let mut runs = vec![self.clone()];
+        for index in 1..steps.len() as u32 {
+            let connection = self.connection + index * BESIDE;
+            runs.push(Self { client: http::client(TIMEOUT)?, connection, ..self.clone() });
+        }
+        let each = runs.iter_mut().zip(steps).enumerate().map(|(index, (run, step))| async move {
+            tokio::time::sleep(Duration::from_millis(step.beside_ms.unwrap_or(0).into())).await;
+            run.step(sequence, (first + index) as u32, step).await
+        });
+        let heard = futures_util::future::join_all(each).await;
+        for run in &mut runs[1..] {
+            self.captured.append(&mut run.captured);
+            self.shown.append(&mut run.shown);
+        }
+        let own = runs.swap_remove(0);
+        self.captured.extend(own.captured);
+        self.shown.extend(own.shown);
+        (self.before, self.status) = (own.before, own.status);
+        Ok(heard.into_iter().all(|heard| heard))
+    }
+
     /// Runs one step, again and again while it must succeed and is told "not now"; false when nobody listens any more.
     async fn step(&mut self, sequence: &Sequence, position: u32, step: &Step) -> bool {
         let busy = self.door.plan.target.access(&step.cell.operation).map_or_else(Vec::new, |a| a.busy.clone());
@@ -166,10 +196,10 @@ impl Run<'_> {
         self.status = None;
         let missing = |request: &Request| {
             let texts = std::iter::once(&request.path).chain(request.query.iter().map(|(_, v)| v));
-            let texts = texts.chain(request.body.iter().map(|(_, body)| body));
+            let texts = texts.chain(request.headers.iter().map(|(_, v)| v)).chain(request.body.iter().map(|(_, b)| b));
             texts
-                .flat_map(|t| placeholders(t))
-                .find(|name| *name != "password" && !self.captured.contains_key(*name))
+                .flat_map(|t| placeholder::names(t))
+                .find(|name| *name != PASSWORD && !self.captured.contains_key(*name))
                 .map(String::from)
         };
         if let Some(name) = missing(&step.request) {
@@ -177,14 +207,26 @@ impl Run<'_> {
             let sent = Sent { url: step.request.path.clone(), body: None };
             return (sent, Outcome::NotSent { why }, None);
         }
-        let fill = |text: &str| filled(text, &self.captured, None);
-        let url = http::url_of(&step.request, &fill);
-        let body = step.request.body.as_ref().map(|(_, body)| body);
-        let shown = body.map(|body| filled(body, &self.shown, Some("[redacted]")));
-        let real = body.map(|body| filled(body, &self.captured, Some(&self.door.secrets.password)));
-        let sent = Sent { url: url.clone(), body: shown };
+        let mut known = self.captured.clone();
+        known.insert(PASSWORD.into(), self.door.secrets.password.clone());
+        let mut request = step.request.clone();
+        for (_, value) in &mut request.headers {
+            *value = placeholder::filled(value, &known);
+        }
+        let url = http::url_of(&request, &|text| placeholder::filled(text, &known));
+        // What is shown is filled in with what may be shown.
+        let mut shown = self.shown.clone();
+        shown.insert(PASSWORD.into(), "[redacted]".into());
+        let sent = Sent {
+            url: http::url_of(&request, &|text| placeholder::filled(text, &shown)),
+            body: request.body.as_ref().map(|(_, body)| placeholder::filled(body, &shown)),
+        };
+        if let Some((_, body)) = &mut request.body {
+            *body = placeholder::filled(body, &known);
+        }
         let credential = self.door.identities.header(&step.actor, step.request.proof);
-        let exchange = http::exchange(self.client, &self.door.base_url, &step.request, &url, real, credential.as_ref());
+        let cut = step.cut_after_ms.map(|ms| Duration::from_millis(ms.into()));
+        let exchange = http::exchange(&self.client, &self.door.base_url, &request, &url, credential.as_ref(), cut);
         let begun = Instant::now();
         let raw = match step.abandon_after {
             Some(percent) => tokio::select! {
@@ -215,18 +257,14 @@ impl Run<'_> {
         let body = layers(&raw.body, encoding);
         let (sightings, echoes) = self.sightings(step, sent, &raw.headers, &body);
         let lists = step.expect.lists.is_some() && (200..300).contains(&raw.status);
-        let parsed: Option<Value> =
-            if lists || !step.captures.is_empty() { serde_json::from_slice(&body).ok() } else { None };
-        for (name, pointer) in &step.captures {
-            let value = parsed.as_ref().and_then(|v| v.pointer(pointer)).and_then(|v| match v {
-                Value::String(text) => Some(text.clone()),
-                Value::Number(number) => Some(number.to_string()),
-                _ => None,
-            });
-            if let Some(value) = value {
-                let place = pointer.to_lowercase();
-                let shown =
-                    if SECRET_WORDS.iter().any(|w| place.contains(w)) { "[redacted]".into() } else { value.clone() };
+        let parsed: Option<Value> = if lists || !step.captures.is_empty() || step.case.is_some() {
+            serde_json::from_slice(&body).ok()
+        } else {
+            None
+        };
+        for (name, place) in &step.captures {
+            if let Some(value) = taken(place, &raw, parsed.as_ref(), &body) {
+                let shown = if is_secret(place) { "[redacted]".into() } else { value.clone() };
                 self.shown.insert(name.clone(), shown);
                 self.captured.insert(name.clone(), value);
             }
@@ -251,6 +289,7 @@ impl Run<'_> {
             sightings,
             echoes,
             list,
+            shape: parsed.as_ref().filter(|_| step.case.is_some()).map(crate::plan::shape),
             body: excerpt,
         };
         (answer, next)
@@ -280,11 +319,27 @@ impl Run<'_> {
                 if known.contains(&key(&s)) { echoes.push(s) } else { found.push(s) }
             }
         };
-        for (_, value) in headers {
-            scanner.scan(value.as_bytes(), &mut meet);
-        }
         scanner.scan(body, &mut meet);
+        for (_, value) in headers {
+            scanner.scan(value.as_bytes(), &mut |s| meet(Sighting { post: Post::Header, ..s }));
+        }
         (found, echoes)
+    }
+}
+
+/// The value at `place` of an answer: a JSON pointer, `header:NAME`, or `sse:id`, the last one.
+fn taken(place: &str, raw: &Raw, parsed: Option<&Value>, body: &[u8]) -> Option<String> {
+    if let Some(wanted) = place.strip_prefix("header:") {
+        return raw.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    }
+    if place == "sse:id" {
+        let text = std::str::from_utf8(body).ok()?;
+        return text.lines().rev().find_map(|line| line.strip_prefix("id:")).map(|id| id.trim().to_string());
+    }
+    match parsed?.pointer(place)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
     }
 }
 
@@ -293,53 +348,5 @@ async fn passed(time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
         tokio::task::yield_now().await;
-    }
-}
-
-/// A body as a witness may show it: bounded, its secrets left out.
-fn excerpt(body: &[u8]) -> String {
-    let text = match serde_json::from_slice::<Value>(body) {
-        Ok(mut value) => {
-            redact(&mut value);
-            value.to_string()
-        }
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
-    };
-    text.chars().take(WITNESS_MAX).collect()
-}
-
-fn redact(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                let name = name.to_lowercase();
-                if field.is_string() && SECRET_WORDS.iter().any(|word| name.contains(word)) {
-                    *field = Value::String("[redacted]".into());
-                } else {
-                    redact(field);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(redact),
-        _ => {}
-    }
-}
-
-/// Names between `⟦` and `⟧`.
-fn placeholders(text: &str) -> impl Iterator<Item = &str> {
-    text.split('⟦').skip(1).filter_map(|part| part.split('⟧').next())
-}
-
-fn filled(text: &str, captured: &BTreeMap<String, String>, password: Option<&str>) -> String {
-    if !text.contains('⟦') {
-        return text.into();
-    }
-    let mut out = text.to_string();
-    for (name, value) in captured {
-        out = out.replace(&format!("⟦{name}⟧"), value);
-    }
-    match password {
-        Some(password) => out.replace("⟦password⟧", password),
-        None => out,
     }
 }

@@ -7,6 +7,7 @@ pub mod cell;
 pub mod content;
 pub mod mutant;
 pub mod operation;
+pub mod placeholder;
 pub mod plan;
 pub mod principal;
 pub mod requirement;
@@ -20,6 +21,7 @@ pub mod target;
 pub mod drive;
 pub mod history;
 pub mod plant;
+pub mod redaction;
 
 pub mod campaign;
 pub mod finding;

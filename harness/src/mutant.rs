@@ -37,7 +37,7 @@ macro_rules! mutants {
     };
 }
 
-const FILES: [(&str, &str); 38] = mutants![
+const FILES: [(&str, &str); 39] = mutants![
     "rls-disabled",
     "owner-no-force",
     "using-true",
@@ -76,6 +76,7 @@ const FILES: [(&str, &str); 38] = mutants![
     "log-tells",
     "error-tells",
     "header-tells",
+    "claims-believed",
 ];
 
 /// All mutants.

@@ -27,7 +27,7 @@ pub struct Requirement {
     pub sentence: String,
     /// How bad a violation is.
     pub severity: Severity,
-    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`.
+    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `log`, `objects`.
     pub channels: Vec<String>,
     /// Who judges it.
     pub oracles: Vec<OracleId>,
@@ -44,11 +44,14 @@ struct Family {
     requirement: Vec<Requirement>,
 }
 
-const FAMILIES: [&str; 5] = [
+const FAMILIES: [&str; 8] = [
     include_str!("../../scenarios/requirements/read.toml"),
     include_str!("../../scenarios/requirements/write.toml"),
     include_str!("../../scenarios/requirements/context.toml"),
     include_str!("../../scenarios/requirements/pool.toml"),
+    include_str!("../../scenarios/requirements/work.toml"),
+    include_str!("../../scenarios/requirements/store.toml"),
+    include_str!("../../scenarios/requirements/live.toml"),
     include_str!("../../scenarios/requirements/role.toml"),
 ];
 

@@ -124,7 +124,7 @@ impl Caller {
     {
         let (person, role) = (self.id, self.role);
         // Where the defect is the binding itself, the membership that would tell is not asked for.
-        let unasked = believed::any() || on(Defect::BoundOnce);
+        let unasked = believed::any() || on(Defect::BoundOnce) || on(Defect::SessionUnasked);
         let session = self.session.filter(|_| Some(tenant) == self.tenant && !unasked);
         TenantScope::of(self.app.storage.clone(), tenant)
             .traced(self.trace.clone())

@@ -80,10 +80,12 @@ pub enum Defect {
     ErrorTells,
     /// A header tells what was written before, by whomever.
     HeaderTells,
+    /// A session is not asked for.
+    SessionUnasked,
 }
 
 /// The words of `AUDIT_DEFECTS`.
-pub const WORDS: [(&str, Defect); 38] = [
+pub const WORDS: [(&str, Defect); 39] = [
     ("tenant-from-query", Defect::TenantFromQuery),
     ("session-set-not-local", Defect::SessionSetNotLocal),
     ("idor-by-id", Defect::IdorById),
@@ -122,6 +124,7 @@ pub const WORDS: [(&str, Defect); 38] = [
     ("log-tells", Defect::LogTells),
     ("error-tells", Defect::ErrorTells),
     ("header-tells", Defect::HeaderTells),
+    ("session-unasked", Defect::SessionUnasked),
 ];
 
 #[cfg(feature = "defects")]

@@ -28,6 +28,7 @@ pub fn campaign(seed: u64) -> anyhow::Result<(Campaign, tempfile::TempDir)> {
         dry_run: false,
         first_finding_only: false,
         variant: Variant::default(),
+        corpus: None,
     };
     Ok((campaign, reports))
 }

@@ -10,6 +10,7 @@ async fn check(requirement: &str, mutant: &str) -> anyhow::Result<()> {
     let mutant = mutant::select(&[mutant.to_string()])?.remove(0);
     let (mut campaign, _reports) = campaign(23)?;
     campaign.first_finding_only = true;
+    campaign.bounds.pool_sizes = vec![2];
     campaign.only = vec![requirement.into()];
     campaign.variant = mutant.variant();
     let ended = run(&campaign).await?;
@@ -29,9 +30,15 @@ macro_rules! violated {
 }
 
 violated! {
-    claims_under_an_old_signature: "context/forged-claim" by "signature-unverified";
     a_key_given_twice: "context/repeated-key" by "tenant-from-body";
     fields_that_are_the_services_to_set: "context/body-reference" by "tenant-from-body";
     an_id_in_another_spelling: "context/spelling" by "idor-by-id";
     a_verb_that_is_not_documented: "context/verb" by "idor-by-id";
+    an_object_below_anothers_parent: "read/child" by "rls-disabled";
+    counts_of_anothers_rows: "read/aggregate" by "counts-shared";
+    what_anothers_answer_yielded: "read/learnt" by "export-by-id";
+    an_answer_kept_for_another: "store/cache" by "me-kept";
+    an_object_of_anothers_rows: "store/objects" by "export-scope-kept";
+    a_stream_taken_up_where_another_left_it: "live/resume" by "cursor-unbound";
+    tenants_at_the_same_instant: "pool/together" by "session-set-not-local";
 }

@@ -78,6 +78,7 @@ killed! {
     a_log_that_tells_rows_is_seen: "log-tells";
     an_error_that_tells_rows_is_seen: "error-tells";
     a_header_that_tells_rows_is_seen: "header-tells";
+    claims_that_are_believed_are_seen: "claims-believed";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

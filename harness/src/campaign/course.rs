@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
+use super::corpus;
+use super::overhear::Overhearing;
 use super::stage::Stage;
 use super::{Campaign, Run};
 use crate::canary::Scanner;
@@ -15,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::history::{self, Observation, Outcome};
 use crate::oracle::Judge;
-use crate::plan::{Plan, Planner};
+use crate::plan::{Coverage, Plan, Planner};
 use crate::target::http;
 use crate::target::identity::{Identities, Secrets};
 
@@ -33,6 +35,8 @@ pub(super) struct Course<'a> {
     secrets: &'a Arc<Secrets>,
     judge: &'a mut Judge,
     writer: history::Writer,
+    overhearing: Overhearing,
+    coverage: Coverage,
     began: Instant,
     until: Option<Instant>,
     planned: u64,
@@ -51,7 +55,25 @@ impl<'a> Course<'a> {
         let began = Instant::now();
         let until = plan.bounds.time_s_max.map(|s| began + Duration::from_secs(s));
         let planned = Planner::new(plan.clone()).size();
-        Self { campaign, run, stage, plan, secrets, judge, writer, began, until, planned, number: 0 }
+        let env = campaign.target.launch.iter().flat_map(|launch| launch.env.values());
+        let keeps = env.into_iter().any(|value| value.contains("{objects}"));
+        let objects = stage.surroundings.objects.clone().filter(|_| keeps);
+        let overhearing = Overhearing::new(run.log(), objects);
+        Self {
+            campaign,
+            run,
+            stage,
+            plan,
+            secrets,
+            judge,
+            writer,
+            overhearing,
+            coverage: Coverage::default(),
+            began,
+            until,
+            planned,
+            number: 0,
+        }
     }
 
     /// Drives every pool state; the service is launched anew for each pool size. What was observed is kept also when
@@ -59,7 +81,12 @@ impl<'a> Course<'a> {
     pub(super) async fn drive(mut self) -> Result<()> {
         let driven = self.pool_sizes().await;
         let closed = self.writer.finish();
-        driven.and(closed)
+        // A run that was cut short would forget what it did not come to.
+        let kept = match (&self.campaign.corpus, driven.is_ok() && !self.run.interrupt.is_raised()) {
+            (Some(folder), true) => corpus::save(folder, &self.coverage.corpus()),
+            _ => Ok(()),
+        };
+        driven.and(closed).and(kept)
     }
 
     async fn pool_sizes(&mut self) -> Result<()> {
@@ -68,6 +95,7 @@ impl<'a> Course<'a> {
             let size = states[0].pool_size;
             let same: Vec<PoolState> = states.iter().copied().take_while(|s| s.pool_size == size).collect();
             states.drain(..same.len());
+            let last = same[same.len() - 1];
             let service = self.stage.launch(self.campaign, size, &self.run.log()).await?;
             let base_url = self.campaign.base_url(service.as_ref());
             let mut driven = Ok(());
@@ -87,6 +115,12 @@ impl<'a> Course<'a> {
                     driven = Err(Error::Unreachable(format!("the target ended during the run: {why}")));
                 }
                 service.stop().await;
+                driven?;
+                let scanner = Scanner::new(self.plan.seed.canary_key(), self.plan.window());
+                for observation in self.overhearing.listen(&scanner, last)? {
+                    self.observe(observation)?;
+                }
+                continue;
             }
             driven?;
         }
@@ -145,6 +179,7 @@ impl<'a> Course<'a> {
         observation.number = self.number;
         self.number += 1;
         self.writer.append(&observation)?;
+        self.coverage.observe(&observation);
         for sentence in self.judge.observe(&observation) {
             (self.run.events)(Event::Found(sentence));
         }

@@ -1,7 +1,9 @@
 //! A bounded run from a scenario to a verdict: prepare the database, launch, plant, drive, observe, judge, report.
 
+mod corpus;
 mod course;
 mod interrupt;
+mod overhear;
 mod stage;
 
 use std::path::PathBuf;
@@ -57,6 +59,8 @@ pub struct Campaign {
     pub first_finding_only: bool,
     /// What a variant changes.
     pub variant: Variant,
+    /// Folder of the corpus: its cases are driven first, and those that taught something are written to it.
+    pub corpus: Option<PathBuf>,
 }
 
 /// What a mutant changes about its target.
@@ -181,7 +185,11 @@ impl Campaign {
         let operations = openapi::operations(&document, &self.target.openapi)?;
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
         let ids = requirements.iter().map(|r| r.id.clone()).collect();
-        let plan = Arc::new(Plan::new(self.seed, self.bounds.clone(), ids, self.target.clone(), operations, now));
+        let mut plan = Plan::new(self.seed, self.bounds.clone(), ids, self.target.clone(), operations, now);
+        if let Some(folder) = &self.corpus {
+            plan.corpus = corpus::load(folder)?.cases;
+        }
+        let plan = Arc::new(plan);
         plan.check()?;
         let saved = serde_json::to_vec_pretty(&*plan).map_err(|e| Error::Defect(e.to_string()))?;
         let path = run.dir.join("plan.json");

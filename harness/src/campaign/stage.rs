@@ -17,6 +17,8 @@ pub(super) struct Stage {
     postgres: Option<Postgres>,
     pub(super) surroundings: Surroundings,
     pub(super) program: Option<PathBuf>,
+    /// Removed with the stage.
+    _objects: tempfile::TempDir,
     /// Where Postgres came from, for the report.
     pub(super) note: String,
     /// The database, where its server is not ours and it has to be removed by name.
@@ -29,7 +31,8 @@ impl Stage {
     /// Finds the program, starts Postgres, makes the database and its roles. What is worth knowing goes to `notes`.
     pub(super) async fn build(campaign: &Campaign, run: &Run, notes: &mut Vec<String>) -> Result<Self> {
         let target = &campaign.target;
-        let mut surroundings = Surroundings::default();
+        let objects = tempfile::tempdir().map_err(|e| Error::write(&std::env::temp_dir(), e))?;
+        let mut surroundings = Surroundings { objects: Some(objects.path().into()), ..Surroundings::default() };
         surroundings.make_secrets(target);
         let defects = target.launch.as_ref().and_then(|launch| launch.defects.as_ref());
         if let (false, Some(build)) = (campaign.variant.defects.is_empty(), defects) {
@@ -43,6 +46,7 @@ impl Stage {
         };
         let mut stage = Self {
             postgres: None,
+            _objects: objects,
             surroundings,
             program,
             note: "the target's own".into(),

@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 use memchr::memmem::Finder;
 
 use super::code::{BIGINT_DIGITS, Code, TEXT_CHARS};
-use super::{Canary, Encoding, Form, MARK, PREFIX, Sighting, TimeWindow};
+use super::{Canary, Encoding, Form, MARK, PREFIX, Post, Sighting, TimeWindow};
 
 /// Bytes of an encoded run that are decoded: more than the longest canary needs.
 const RUN_MAX: usize = 160;
@@ -206,7 +206,7 @@ impl Scanner {
 }
 
 fn sighting(form: Form, owner: super::Owner, row: Option<u32>, column: Option<u16>, offset: usize) -> Sighting {
-    Sighting { owner, row, column, form, encoding: Encoding::Plain, offset }
+    Sighting { owner, row, column, form, encoding: Encoding::Plain, offset, post: Post::default() }
 }
 
 /// Where something of `length` may begin in a run from `start` to `end`: near its start, then near its end.

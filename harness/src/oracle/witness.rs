@@ -31,6 +31,7 @@ fn outcome(observation: &Observation) -> Vec<String> {
         Outcome::TimedOut => vec!["no answer in time".into()],
         Outcome::Failed { why } => vec![format!("connection failed: {why}")],
         Outcome::Abandoned => vec!["the client went away, as planned".into()],
+        Outcome::Overheard { bytes, .. } => vec![format!("{bytes} bytes overheard")],
         Outcome::NotSent { why } => vec![format!("not sent: {why}")],
     }
 }

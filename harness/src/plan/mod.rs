@@ -2,14 +2,17 @@
 //! in memory does not depend on how many there are.
 
 pub mod body;
+mod corpus;
 mod forgery;
 mod generated;
 mod hand_over;
+mod learnt;
 mod ranges;
 mod request;
 mod requirement;
 mod spelling;
 mod step;
+mod story;
 mod sweep;
 
 use std::collections::BTreeSet;
@@ -28,6 +31,8 @@ use crate::target::file::TargetFile;
 use crate::tenant::Holdings;
 use crate::verdict::PlanSummary;
 
+pub use corpus::{Corpus, Coverage, SCHEMA_VERSION as CORPUS_VERSION, shape};
+pub use learnt::{Case, Offer};
 pub use request::principal_value;
 pub use step::{Answer, Expect, Listing, Proof, Request, Sequence, Step, Vector};
 
@@ -37,6 +42,14 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// Planted rows lie in this many days, which end a day before the run.
 const PLANTED_DAYS: i64 = 300;
 const DAY_S: i64 = 86_400;
+/// Where the turns of forgeries and of stories begin, so that no two writes have a number in common.
+const FORGERY_TURN: u64 = 1 << 18;
+const STORY_TURN: u64 = 1 << 19;
+const LEARNT_TURN: u64 = 3 << 18;
+/// Each case of the corpus is driven with so many in all: itself, and others near it.
+const NEAR: u64 = 3;
+/// Of the generated cases, one in so many offers what another answer yielded.
+const ONE_LEARNT_IN: u64 = 5;
 
 /// Everything that decides what a run does. Printed and saved before anything is planted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,6 +68,9 @@ pub struct Plan {
     pub target: TargetFile,
     /// The operations of its document.
     pub operations: Vec<Operation>,
+    /// Cases that taught something in earlier runs: driven first, each with some near it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corpus: Vec<Case>,
 }
 
 impl Plan {
@@ -68,7 +84,16 @@ impl Plan {
         now_unix_s: i64,
     ) -> Self {
         let day_unix_s = now_unix_s - now_unix_s.rem_euclid(DAY_S);
-        Self { schema_version: SCHEMA_VERSION, seed, bounds, requirements, day_unix_s, target, operations }
+        Self {
+            schema_version: SCHEMA_VERSION,
+            seed,
+            bounds,
+            requirements,
+            day_unix_s,
+            target,
+            operations,
+            corpus: Vec::new(),
+        }
     }
 
     /// Checks that the target file speaks of this document.
@@ -149,43 +174,74 @@ pub struct Planner {
     plan: Arc<Plan>,
     holdings: Holdings,
     tenant_words: Vec<String>,
+    links: Vec<learnt::Link>,
 }
 
 impl Planner {
     /// A planner of `plan`.
     pub fn new(plan: Arc<Plan>) -> Self {
-        Self { holdings: plan.holdings(), tenant_words: request::tenant_words(&plan.operations), plan }
+        let tenant_words = request::tenant_words(&plan.operations);
+        let mut planner = Self { holdings: plan.holdings(), tenant_words, plan, links: Vec::new() };
+        planner.links = learnt::links(&planner);
+        planner
     }
 
-    /// The sequences of one pool state: first the sweep over all cells, then hand-overs, time ranges, forgeries,
-    /// and generated cases.
+    /// How many cases of the corpus, and near them, each pool state drives first.
+    fn recalled(&self) -> u64 {
+        self.plan.corpus.len() as u64 * NEAR
+    }
+
+    /// The case that the sequence of that number drives, if it drives one; generated ones begin at `generated`.
+    fn case(&self, pool_state: PoolState, number: u64, generated: u64) -> Option<Case> {
+        if number < self.recalled() {
+            let kept = &self.plan.corpus[(number / NEAR) as usize];
+            let near = self.plan.seed.bytes(&format!("near {pool_state}"), number);
+            return if number % NEAR == 0 { Some(kept.clone()) } else { learnt::varied(&self.links, kept, near) };
+        }
+        let drawn = number >= generated && (number - generated).is_multiple_of(ONE_LEARNT_IN);
+        let seed = || self.plan.seed.bytes(&format!("learnt {pool_state}"), number - generated);
+        drawn.then(|| learnt::drawn(&self.links, seed())).flatten()
+    }
+
+    /// The sequences of one pool state: first what the corpus recalls, then the sweep over all cells, hand-overs, time ranges, forgeries,
+    /// stories, and generated cases.
     ///
     /// # Errors
     /// The iterator yields an error where the target file and the document do not fit together.
     pub fn into_sequences(self, pool_state: PoolState) -> impl Iterator<Item = Result<Sequence>> + Send {
         let templates = sweep::templates(&self);
-        let swept = templates.len() as u64 * u64::from(self.plan.bounds.pairs);
-        let handed = swept + self.hand_overs();
-        let states = self.plan.pool_states().count() as u64;
+        let states = self.plan.pool_states().count().max(1);
         let place = self.plan.pool_states().position(|s| s == pool_state).unwrap_or(0);
-        let forgeries: Vec<_> =
-            forgery::forgeries(&self).into_iter().skip(place).step_by(states.max(1) as usize).collect();
+        let forgeries: Vec<_> = forgery::forgeries(&self).into_iter().skip(place).step_by(states).collect();
+        let stories = story::stories(&self);
+        let recalled = self.recalled();
+        let swept = recalled + templates.len() as u64 * u64::from(self.plan.bounds.pairs);
+        let handed = swept + self.hand_overs();
         let ranged = handed + self.ranges();
         let forged = ranged + forgeries.len() as u64;
-        let end = forged + self.plan.bounds.cases_max / states.max(1);
+        let told = forged + stories.len() as u64;
+        let end = told + self.plan.bounds.cases_max / states as u64;
         (0..end).filter_map(move |number| {
-            let steps = if number < swept {
-                let (pair, index) = (number / templates.len() as u64, number as usize % templates.len());
-                self.sweep(pool_state, &templates[index], number, pair as u32)
+            let steps = if let Some(case) = self.case(pool_state, number, told) {
+                self.learnt(pool_state, &case, LEARNT_TURN + number)
+            } else if number < recalled {
+                Ok(Vec::new())
+            } else if number < swept {
+                let turn = number - recalled;
+                let (pair, index) = (turn / templates.len() as u64, turn as usize % templates.len());
+                self.sweep(pool_state, &templates[index], turn, pair as u32)
             } else if number < handed {
                 self.hand_over(pool_state, number - swept)
             } else if number < ranged {
                 self.range(pool_state, number - handed)
             } else if number < forged {
                 let turn = number - ranged;
-                self.forgery(pool_state, &forgeries[turn as usize], turn)
+                self.forgery(pool_state, &forgeries[turn as usize], FORGERY_TURN + turn)
+            } else if number < told {
+                let turn = number - forged;
+                self.story(pool_state, &stories[turn as usize], STORY_TURN + turn + place as u64)
             } else {
-                self.generated(pool_state, number - forged)
+                self.generated(pool_state, number - told)
             };
             match steps {
                 Ok(steps) if steps.is_empty() => None,
@@ -200,6 +256,9 @@ impl Planner {
         let states = self.plan.pool_states().count() as u64;
         let swept = sweep::templates(self).len() as u64 * u64::from(self.plan.bounds.pairs);
         let forged = forgery::forgeries(self).len() as u64;
-        (swept + self.hand_overs() + self.ranges()) * states + forged + self.plan.bounds.cases_max
+        let told = story::stories(self).len() as u64;
+        (self.recalled() + swept + self.hand_overs() + self.ranges() + told) * states
+            + forged
+            + self.plan.bounds.cases_max
     }
 }

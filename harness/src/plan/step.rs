@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Case;
 use crate::canary::Owner;
-use crate::cell::Cell;
+use crate::cell::{Cell, PoolState, Relation};
 use crate::principal::Principal;
 
 /// A step.
@@ -26,9 +27,12 @@ pub struct Step {
     pub request: Request,
     /// What must come of it.
     pub expect: Expect,
-    /// What later steps of the sequence take from the answer: name to JSON pointer.
+    /// What later steps of the sequence take from the answer: name to JSON pointer, `header:NAME`, or `sse:id`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub captures: BTreeMap<String, String>,
+    /// The case that it belongs to, when it offers what another answer yielded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub case: Option<Case>,
     /// Follow the list to its end, page by page.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub walk: bool,
@@ -36,6 +40,40 @@ pub struct Step {
     /// how long a service takes until it has a connection, and until it gives it back, only it can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abandon_after: Option<u8>,
+    /// Sent so many milliseconds after the step before began, on a connection of its own, without waiting for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside_ms: Option<u16>,
+    /// The client goes away after so many milliseconds, with what had come by then: how a stream without an end is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_after_ms: Option<u16>,
+}
+
+impl Step {
+    /// A step that sends nothing: `actor` is whoever may know what is written to `place`.
+    pub fn listening(place: &str, actor: Principal, requirement: &str, pool_state: PoolState) -> Self {
+        Self {
+            cell: Cell { operation: place.into(), role: actor.role.clone(), relation: Relation::Own, pool_state },
+            subject: actor.tenant,
+            actor,
+            vector: Vector::Overheard,
+            requirement: requirement.into(),
+            request: Request {
+                method: "READ".into(),
+                path: place.into(),
+                query: Vec::new(),
+                headers: Vec::new(),
+                body: None,
+                proof: Proof::AsIssued,
+            },
+            expect: Expect { answer: Answer::Success, ..Expect::default() },
+            captures: BTreeMap::new(),
+            case: None,
+            walk: false,
+            abandon_after: None,
+            beside_ms: None,
+            cut_after_ms: None,
+        }
+    }
 }
 
 /// By what means a step reaches for its subject.
@@ -88,6 +126,12 @@ pub enum Vector {
     Credential,
     /// A connection that has just served another.
     HandOver,
+    /// What another step's answer yielded.
+    Learnt,
+    /// One of several steps that together tell something.
+    Story,
+    /// No request at all: what the target wrote by itself.
+    Overheard,
     /// Generated parameters.
     Generated,
 }
@@ -109,9 +153,11 @@ pub enum Proof {
     /// A JWT's claims with the first tenant's id replaced by the second's, its signature kept; other tokens get a
     /// stranger's value.
     Reclaimed(Uuid, Uuid),
+    /// One that the run was issued, in a header of the request.
+    Issued,
 }
 
-/// What is sent. `⟦name⟧` stands for a captured value.
+/// What is sent. `⟦name⟧` stands for a captured value, see [`crate::placeholder`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     /// Upper case.

@@ -105,6 +105,7 @@ fn variants(operation: &Operation, access: &Access, role: &str, relation: Relati
 const TENANT_ID_WORD: u64 = u64::MAX;
 
 /// Who takes part in one sequence.
+#[derive(Clone, Copy)]
 pub(super) struct Cast<'a> {
     pub operation: &'a Operation,
     pub access: &'a Access,
@@ -172,6 +173,9 @@ impl Planner {
                 step.cell.relation = template.relation;
                 step.subject = (template.relation == Relation::Foreign).then_some(cast.other);
                 step.requirement = self.requirement(cast, role, template.relation, Vector::Object);
+                if cast.operation.is_read() {
+                    step.requirement = "read/child".into();
+                }
                 step.expect = Expect { answer: Answer::Denied, ..Expect::default() };
                 steps.push(step);
             }
@@ -482,8 +486,11 @@ impl Planner {
             request,
             expect: Expect::default(),
             captures: BTreeMap::new(),
+            case: None,
             walk: false,
             abandon_after: None,
+            beside_ms: None,
+            cut_after_ms: None,
         })
     }
 
@@ -494,7 +501,8 @@ impl Planner {
     }
 
     pub(super) fn requirement(&self, cast: &Cast<'_>, role: &str, relation: Relation, vector: Vector) -> String {
-        requirement(cast.operation, cast.access, role, relation, vector).into()
+        let table = cast.access.table.as_deref().and_then(|name| self.holdings.table(name));
+        requirement(cast.operation, cast.access, table, role, relation, vector).into()
     }
 }
 
@@ -503,7 +511,7 @@ fn names_object(cast: &Cast<'_>) -> bool {
 }
 
 /// The parameter that takes the id of a row of `table`.
-fn id_parameter(operation: &Operation, access: &Access, table: &str) -> Option<String> {
+pub(super) fn id_parameter(operation: &Operation, access: &Access, table: &str) -> Option<String> {
     let mut path = operation.parameters_in(Place::Path);
     let named = path.find(|p| access.params.get(&p.name).is_some_and(|r| r.split('.').next() == Some(table)));
     named.map(|p| p.name.clone())

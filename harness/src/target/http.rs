@@ -1,6 +1,6 @@
 //! The target's front door: sends one request, reads one answer, bounded in time and size.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method};
 
@@ -53,7 +53,8 @@ pub fn url_of(request: &Request, fill: &dyn Fn(&str) -> String) -> String {
     url
 }
 
-/// Sends `request` and reads the whole answer.
+/// Sends `request`, whose placeholders are filled in, to `url`, and reads the whole answer, or what came of it when the
+/// client goes away after `cut`.
 ///
 /// # Errors
 /// The outcome that says why there is no answer.
@@ -62,8 +63,8 @@ pub async fn exchange(
     base_url: &str,
     request: &Request,
     url: &str,
-    body: Option<String>,
     credential: Option<&(String, String)>,
+    cut: Option<Duration>,
 ) -> std::result::Result<Raw, Outcome> {
     let failed = |e: reqwest::Error| {
         if e.is_timeout() { Outcome::TimedOut } else { Outcome::Failed { why: without_url(e) } }
@@ -73,9 +74,10 @@ pub async fn exchange(
     for (name, value) in request.headers.iter().chain(credential) {
         builder = builder.header(name, value);
     }
-    if let (Some((content_type, _)), Some(body)) = (&request.body, body) {
-        builder = builder.header("content-type", content_type).body(body);
+    if let Some((content_type, body)) = &request.body {
+        builder = builder.header("content-type", content_type).body(body.clone());
     }
+    let until = cut.map(|cut| Instant::now() + cut);
     let mut answer = builder.send().await.map_err(failed)?;
     let status = answer.status().as_u16();
     let headers = answer
@@ -84,7 +86,15 @@ pub async fn exchange(
         .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let headers = headers.collect();
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+    loop {
+        let chunk = match until {
+            Some(until) => match tokio::time::timeout_at(until.into(), answer.chunk()).await {
+                Ok(chunk) => chunk,
+                Err(_) => break,
+            },
+            None => answer.chunk().await,
+        };
+        let Some(chunk) = chunk.map_err(failed)? else { break };
         body.extend_from_slice(&chunk);
         if body.len() > BODY_MAX {
             break;

@@ -97,7 +97,7 @@ impl Identities {
 
     /// The header that `principal` sends.
     pub fn header(&self, principal: &Principal, proof: Proof) -> Option<(String, String)> {
-        if principal.role == NOBODY {
+        if principal.role == NOBODY || proof == Proof::Issued {
             return None;
         }
         let (name, value) = self.headers.get(principal)?;
@@ -110,7 +110,7 @@ fn altered(value: &str, proof: Proof) -> String {
     let (scheme, token) = value.rsplit_once(' ').unwrap_or(("", value));
     let with = |token: String| if scheme.is_empty() { token } else { format!("{scheme} {token}") };
     match proof {
-        Proof::AsIssued => value.into(),
+        Proof::AsIssued | Proof::Issued => value.into(),
         Proof::Altered => {
             // In the middle of the last part: a signature's final bits may be padding that decoders ignore.
             let part = token.rfind('.').map_or(0, |dot| dot + 1);
