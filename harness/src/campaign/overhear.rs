@@ -113,3 +113,46 @@ fn observation(place: &str, actor: Principal, requirement: &str, state: PoolStat
         outcome: Outcome::Overheard { bytes: heard.bytes, sightings: heard.sightings },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canary::{Canary, Mint, TimeWindow};
+    use crate::cell::Lanes;
+
+    const KEY: [u8; 16] = [7; 16];
+    const WINDOW: TimeWindow =
+        TimeWindow { start_unix_s: 1_700_000_000, seconds: 86_400, owners: 4, rows_per_owner: 4 };
+    const STATE: PoolState = PoolState { pool_size: None, lanes: Lanes::One };
+
+    fn canary(owner: u32) -> Canary {
+        Canary { owner: Owner::new(owner), row: 1, column: 1 }
+    }
+
+    #[test]
+    fn a_log_may_name_an_object_and_not_tell_what_it_holds_and_is_read_once() {
+        let (mint, scanner) = (Mint::new(KEY, WINDOW), Scanner::new(KEY, WINDOW));
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("log");
+        std::fs::write(&log, format!("{} {}\n", mint.uuid(canary(1)), mint.text(canary(2)))).expect("a log");
+        let mut overhearing = Overhearing::new(log, None);
+        let heard = overhearing.listen(&scanner, STATE).expect("it can be read");
+        let owners: Vec<Owner> = heard[0].sightings().iter().map(|s| s.owner).collect();
+        assert_eq!(owners, [Owner::new(2)]);
+        let again = overhearing.listen(&scanner, STATE).expect("it can be read");
+        assert!(again[0].sightings().is_empty());
+    }
+
+    #[test]
+    fn an_object_is_its_key_s_tenants_and_one_without_is_nobodys() {
+        let (mint, scanner) = (Mint::new(KEY, WINDOW), Scanner::new(KEY, WINDOW));
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = folder.path().join(mint.uuid(canary(1)).to_string());
+        std::fs::create_dir(&own).expect("a folder");
+        std::fs::write(own.join("a"), mint.text(canary(3))).expect("an object");
+        std::fs::write(folder.path().join("b"), mint.text(canary(2))).expect("an object");
+        let heard = objects(folder.path(), &scanner, STATE).expect("it can be read");
+        let seen: Vec<_> = heard.iter().map(|o| (o.step.actor.tenant, o.sightings()[0].owner)).collect();
+        assert_eq!(seen, [(None, Owner::new(2)), (Some(Owner::new(1)), Owner::new(3))]);
+    }
+}

@@ -13,6 +13,7 @@ use super::{Answer, Expect, Planner, Step, Vector, body};
 use crate::canary::Owner;
 use crate::cell::{PoolState, Relation};
 use crate::operation::{Operation, Parameter, Place};
+use crate::target::file::Access;
 
 /// Schemas are looked into so deep.
 const DEPTH_MAX: u32 = 4;
@@ -94,7 +95,9 @@ pub(super) fn links(planner: &Planner) -> Vec<Link> {
         })
     };
     let mut links = Vec::new();
-    for (producer, access) in operations().filter(|(_, a)| a.prepare.is_none()) {
+    // What changes or deletes would take from the planted rows, which are needed to the end.
+    let produces = |o: &Operation, a: &Access| o.is_read() || (a.creates.is_some() && a.busy.is_empty());
+    for (producer, access) in operations().filter(|(o, a)| a.prepare.is_none() && produces(o, a)) {
         let mut all = Vec::new();
         if let Some(answer) = producer.answer.as_ref().filter(|a| a.content_type.contains("json")) {
             leaves(&answer.schema, "", 0, &mut all);
