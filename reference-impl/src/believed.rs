@@ -57,7 +57,10 @@ pub(crate) async fn tenant(parts: &Parts, platform: &PgPool) -> Option<Uuid> {
         // What is checked is the first one.
         (
             Defect::TenantFromLast,
-            asked("tenant_id").last().filter(|_| asked("tenant_id").count() > 1).and_then(|(_, id)| id.parse().ok()),
+            asked("tenant_id")
+                .next_back()
+                .filter(|_| asked("tenant_id").count() > 1)
+                .and_then(|(_, id)| id.parse().ok()),
         ),
     ];
     believed.into_iter().find_map(|(defect, tenant)| tenant.filter(|_| on(defect)))

@@ -196,7 +196,11 @@ impl Planner {
         if number < self.recalled() {
             let kept = &self.plan.corpus[(number / NEAR) as usize];
             let near = self.plan.seed.bytes(&format!("near {pool_state}"), number);
-            return if number % NEAR == 0 { Some(kept.clone()) } else { learnt::varied(&self.links, kept, near) };
+            return if number.is_multiple_of(NEAR) {
+                Some(kept.clone())
+            } else {
+                learnt::varied(&self.links, kept, near)
+            };
         }
         let drawn = number >= generated && (number - generated).is_multiple_of(ONE_LEARNT_IN);
         let seed = || self.plan.seed.bytes(&format!("learnt {pool_state}"), number - generated);
