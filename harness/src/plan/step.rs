@@ -43,7 +43,8 @@ pub struct Step {
     /// Sent so many milliseconds after the step before began, on a connection of its own, without waiting for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside_ms: Option<u16>,
-    /// The client goes away after so many milliseconds, with what had come by then: how a stream without an end is read.
+    /// The client goes away so many milliseconds after the answer began, with what had come by then: how a stream without
+    /// an end is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_after_ms: Option<u16>,
 }

@@ -224,6 +224,12 @@ impl Planner {
             own.expect.control = true;
             steps.push(own);
             steps.push(self.tried(&self.turned(&fetcher), "work/job", Answer::Denied, given())?);
+            // Nor is anyone else told how far it is.
+            if let Some((operation, access, parameter)) = self.reader_of(&maker) {
+                let given = BTreeMap::from([(parameter, "⟦made⟧".to_string())]);
+                let reader = Cast { operation, access, ..self.turned(&fetcher) };
+                steps.push(self.tried(&reader, "work/job", Answer::Denied, given)?);
+            }
         }
         Ok(steps)
     }

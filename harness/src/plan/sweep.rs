@@ -267,7 +267,7 @@ impl Planner {
     }
 
     /// The operation that reads one row of the same table, and its parameter for the row's id.
-    fn reader_of(&self, cast: &Cast<'_>) -> Option<(&Operation, &Access, String)> {
+    pub(super) fn reader_of(&self, cast: &Cast<'_>) -> Option<(&Operation, &Access, String)> {
         let table = cast.access.table.as_deref()?;
         self.plan.operations.iter().find_map(|operation| {
             let access = self.access(operation)?;

@@ -77,8 +77,9 @@ pub async fn exchange(
     if let Some((content_type, body)) = &request.body {
         builder = builder.header("content-type", content_type).body(body.clone());
     }
-    let until = cut.map(|cut| Instant::now() + cut);
     let mut answer = builder.send().await.map_err(failed)?;
+    // From the answer's beginning: a slow service is listened to as long as a quick one.
+    let until = cut.map(|cut| Instant::now() + cut);
     let status = answer.status().as_u16();
     let headers = answer
         .headers()
