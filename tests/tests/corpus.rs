@@ -6,10 +6,14 @@ use partywall::mutant;
 use partywall::plan::Corpus;
 use partywall_tests::{campaign, run};
 
+/// Enough that the defect is met without a corpus, too.
+const CASES: u64 = 4_000;
+
 /// Requests until what one tenant's answer yielded opened something to another.
 async fn requests_until_found(corpus: Option<&Path>) -> anyhow::Result<u64> {
     let (mut campaign, _reports) = campaign(24)?;
     campaign.bounds.pool_sizes = vec![2];
+    campaign.bounds.cases_max = CASES;
     campaign.first_finding_only = true;
     campaign.only = vec!["read/learnt".into()];
     campaign.variant = mutant::select(&["export-by-id".into()])?.remove(0).variant();
@@ -24,6 +28,7 @@ async fn a_defect_of_two_steps_is_reached_with_fewer_requests() -> anyhow::Resul
     let corpus = tempfile::tempdir()?;
     let (mut sound, _reports) = campaign(24)?;
     sound.bounds.pool_sizes = vec![2];
+    sound.bounds.cases_max = CASES;
     sound.only = vec!["read/learnt".into()];
     sound.corpus = Some(corpus.path().into());
     run(&sound).await?.assert_upheld();

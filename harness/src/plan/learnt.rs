@@ -54,9 +54,22 @@ pub enum Offer {
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     case: Case,
-    /// True where the field names what the parameter takes, and not only something of its type.
-    named: bool,
+    fit: Fit,
 }
+
+/// How well a field fits a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// It is the id of what the parameter names, or where a list goes on.
+    Own,
+    /// It has the parameter's name.
+    Named,
+    /// It has its type.
+    Typed,
+}
+
+/// How often a case of each fit is drawn.
+const WEIGHTS: [(u32, Fit); 3] = [(6, Fit::Own), (2, Fit::Named), (1, Fit::Typed)];
 
 /// A leaf of an answer.
 struct Leaf {
@@ -114,9 +127,14 @@ pub(super) fn links(planner: &Planner) -> Vec<Link> {
                     let id = (leaf.name == "id" || leaf.name == "location") && own_id.as_ref() == Some(&parameter.name);
                     let next = access.list.as_ref().and_then(|list| list.next.as_ref());
                     let page = next == Some(&leaf.pointer) && cursor == Some(&parameter.name);
-                    let named = id || page || (leaf.name == parameter.name && leaf.name.len() > 2);
-                    let typed = leaf.format == "uuid" && format_of(parameter) == "uuid";
-                    if named || typed {
+                    let fit = if id || page {
+                        Some(Fit::Own)
+                    } else if leaf.name == parameter.name && leaf.name.len() > 2 {
+                        Some(Fit::Named)
+                    } else {
+                        (leaf.format == "uuid" && format_of(parameter) == "uuid").then_some(Fit::Typed)
+                    };
+                    if let Some(fit) = fit {
                         let case = Case {
                             producer: producer.id.clone(),
                             field: leaf.pointer.clone(),
@@ -124,7 +142,7 @@ pub(super) fn links(planner: &Planner) -> Vec<Link> {
                             parameter: parameter.name.clone(),
                             offer: Offer::Plain,
                         };
-                        links.push(Link { case, named });
+                        links.push(Link { case, fit });
                     }
                 }
             }
@@ -139,9 +157,8 @@ fn format_of(parameter: &Parameter) -> &str {
 
 /// A case of one of `links`; the same bytes draw the same.
 pub(super) fn drawn(links: &[Link], seed: [u8; 32]) -> Option<Case> {
-    let pick =
-        |named: bool| -> Vec<Case> { links.iter().filter(|l| l.named == named).map(|l| l.case.clone()).collect() };
-    let all = [(4, pick(true)), (1, pick(false))];
+    let of = |fit| links.iter().filter(|l| l.fit == fit).map(|l| l.case.clone()).collect::<Vec<_>>();
+    let all = WEIGHTS.map(|(weight, fit)| (weight, of(fit)));
     let all: Vec<_> = all.into_iter().filter(|(_, cases)| !cases.is_empty()).collect();
     if all.is_empty() {
         return None;
