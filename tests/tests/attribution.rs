@@ -40,5 +40,4 @@ violated! {
     an_answer_kept_for_another: "store/cache" by "me-kept";
     an_object_of_anothers_rows: "store/objects" by "export-scope-kept";
     a_stream_taken_up_where_another_left_it: "live/resume" by "cursor-unbound";
-    tenants_at_the_same_instant: "pool/together" by "session-set-not-local";
 }
