@@ -9,32 +9,31 @@ use reqwest::Client;
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::canary::{Scanner, Sighting, layers};
+use crate::canary::{Post, Scanner, Sighting, layers};
 use crate::error::Result;
 use crate::history::{Answered, ListFacts, Observation, Outcome, Sent};
-use crate::ledger::{Ledger, filled, placeholders};
+use crate::ledger::Ledger;
 use crate::likeness::{self, Likeness};
 use crate::patience::Patience;
-use crate::plan::{HEADER, Plan, Request, Sequence, Step, Vector};
+use crate::placeholder;
+use crate::plan::{Answer, HEADER, Plan, Proof, Request, STREAM_ID, Sequence, Step, Vector};
+use crate::redaction::{PARSED_MAX, excerpt, is_secret};
 use crate::target::file::ListShape;
 use crate::target::http::{self, Raw};
 use crate::target::identity::{Identities, Secrets};
 
+/// The placeholder of the run's password.
+const PASSWORD: &str = "password";
 /// A step that is told "not now" is tried so often, and so long after.
 const TRIES_MAX: u32 = 60;
 const AGAIN: Duration = Duration::from_millis(250);
+/// A connection beside another is numbered so much higher.
+const BESIDE: u32 = 1 << 16;
 /// Pages that one walk follows at most; a list that never ends must not hold the run.
 const PAGES_MAX: u32 = 400;
-/// Bytes of a body kept as witness.
-const WITNESS_MAX: usize = 64 << 10;
-/// Bytes of a body read as JSON: a tree of it takes many times as much.
-const PARSED_MAX: usize = 8 << 20;
 /// Headers whose content may show a row; credentials and cookies are never kept.
 const KEPT_HEADERS: [&str; 8] =
     ["content-type", "etag", "location", "link", "content-disposition", "cache-control", "vary", "retry-after"];
-
-/// A field whose name holds one of these holds a secret.
-const SECRET_WORDS: [&str; 4] = ["token", "secret", "password", "credential"];
 
 /// What all lanes share.
 pub struct Door {
@@ -83,7 +82,7 @@ pub async fn lane(
         let sequence = sequence?;
         let mut run = Run {
             door: &door,
-            client: &client,
+            client: client.clone(),
             connection,
             captured: BTreeMap::new(),
             shown: BTreeMap::new(),
@@ -92,10 +91,14 @@ pub async fn lane(
             later: None,
             out: &out,
         };
-        for (position, step) in sequence.steps.iter().enumerate() {
-            if !run.step(&sequence, position as u32, step).await {
+        let mut rest = sequence.steps.as_slice();
+        while !rest.is_empty() {
+            let beside = rest[1..].iter().take_while(|step| step.beside_ms.is_some()).count();
+            let (group, later) = rest.split_at(1 + beside);
+            if !run.group(&sequence, sequence.steps.len() - rest.len(), group).await? {
                 return Ok(());
             }
+            rest = later;
             if let Some(pause) = pause {
                 tokio::time::sleep(pause).await;
             }
@@ -104,9 +107,10 @@ pub async fn lane(
 }
 
 /// One sequence under way.
+#[derive(Clone)]
 struct Run<'a> {
     door: &'a Door,
-    client: &'a Client,
+    client: Client,
     connection: u32,
     captured: BTreeMap<String, String>,
     /// The same, as it may be shown: what came from a place whose name says that it is a secret is left out.
@@ -121,6 +125,30 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Runs steps that belong together: the first on this connection, those beside it each on one of its own, at their
+    /// time. False when nobody listens any more.
+    async fn group(&mut self, sequence: &Sequence, first: usize, steps: &[Step]) -> Result<bool> {
+        let mut runs = vec![self.clone()];
+        for index in 1..steps.len() as u32 {
+            let connection = self.connection + index * BESIDE;
+            runs.push(Self { client: http::client(self.door.plan.target.timeout())?, connection, ..self.clone() });
+        }
+        let each = runs.iter_mut().zip(steps).enumerate().map(|(index, (run, step))| async move {
+            tokio::time::sleep(Duration::from_millis(step.beside_ms.unwrap_or(0).into())).await;
+            run.step(sequence, (first + index) as u32, step).await
+        });
+        let heard = futures_util::future::join_all(each).await;
+        for run in &mut runs[1..] {
+            self.captured.append(&mut run.captured);
+            self.shown.append(&mut run.shown);
+        }
+        let own = runs.swap_remove(0);
+        self.captured.extend(own.captured);
+        self.shown.extend(own.shown);
+        (self.before, self.status, self.later) = (own.before, own.status, own.later);
+        Ok(heard.into_iter().all(|heard| heard))
+    }
+
     /// Runs one step, again and again while it must succeed and is told "not now", or is told "later"; false when nobody
     /// listens any more.
     async fn step(&mut self, sequence: &Sequence, position: u32, step: &Step) -> bool {
@@ -132,7 +160,7 @@ impl Run<'_> {
             let told = self.status.is_some_and(|status| busy.contains(&status));
             let wait = match self.later {
                 Some(later) if self.door.patience.spend(later) => later,
-                None if told && step.expect.answer == crate::plan::Answer::Success => AGAIN,
+                None if told && step.expect.answer == Answer::Success => AGAIN,
                 _ => break,
             };
             tokio::time::sleep(wait).await;
@@ -189,35 +217,35 @@ impl Run<'_> {
             let why = format!("not all rows of {table} could be made: {why}");
             return (Sent { url: step.request.path.clone(), body: None }, Outcome::NotSent { why }, None);
         }
-        let identities = &self.door.identities;
-        let known = |name: &str| self.value(name, &self.captured).is_some() || identities.given(name).is_some();
-        let missing = |request: &Request| {
-            let texts = std::iter::once(&request.path).chain(request.query.iter().map(|(_, v)| v));
-            let texts = texts.chain(request.body.iter().map(|(_, body)| body));
-            texts.flat_map(|t| placeholders(t)).find(|name| *name != "password" && !known(name)).map(String::from)
-        };
-        if let Some(name) = missing(&step.request) {
+        if let Some(name) = self.missing(step) {
             let why = format!("an earlier step did not yield `{name}`");
             let sent = Sent { url: step.request.path.clone(), body: None };
             return (sent, Outcome::NotSent { why }, None);
         }
-        let url = http::url_of(&step.request, &|text| filled(text, &|name| self.value(name, &self.captured)));
+        let identities = &self.door.identities;
+        let fill = |text: &str| placeholder::filled(text, &|name| self.value(name, &self.captured));
+        // What is shown is filled in with what may be shown.
+        let show = |text: &str| placeholder::filled(text, &|name| self.value(name, &self.shown));
         let body = step.request.body.as_ref().map(|(_, body)| self.door.ledger.filled_body(body));
-        let hide = |_: &str| Some("[redacted]".to_string());
-        let tell = |secret: &str| Some(secret.to_string());
         let filled_body = |captured: &BTreeMap<String, String>, secret: &dyn Fn(&str) -> Option<String>| {
             let value = |name: &str| match name {
-                "password" => secret(&self.door.secrets.password),
+                PASSWORD => secret(&self.door.secrets.password),
                 name => self.value(name, captured).or_else(|| secret(identities.given(name)?)),
             };
-            body.as_ref().map(|body| filled(body, &|name| value(name).map(|text| escaped(&text))))
+            body.as_ref().map(|body| placeholder::filled(body, &|name| value(name).map(|text| escaped(&text))))
         };
-        let shown = filled_body(&self.shown, &hide);
-        let real = filled_body(&self.captured, &tell);
-        let sent = Sent { url: url.clone(), body: shown };
-        let credential = self.door.identities.presented(&step.actor, step.request.proof);
+        let shown = filled_body(&self.shown, &|_| Some("[redacted]".into()));
+        let real = filled_body(&self.captured, &|secret| Some(secret.into()));
+        let sent = Sent { url: http::url_of(&step.request, &show), body: shown };
+        let proof = match &step.request.proof {
+            Proof::Reclaimed(own, other) => Proof::Reclaimed(fill(own), fill(other)),
+            proof => proof.clone(),
+        };
+        let credential = identities.presented(&step.actor, &proof);
         let request = self.filled(&step.request, real.as_ref());
-        let exchange = http::exchange(self.client, &self.door.base_url, &request, &url, real, &credential);
+        let url = http::url_of(&step.request, &fill);
+        let cut = step.cut_after_ms.map(|ms| Duration::from_millis(ms.into()));
+        let exchange = http::exchange(&self.client, &self.door.base_url, &request, &url, &credential, cut);
         let begun = Instant::now();
         let raw = match step.abandon_after {
             Some(percent) => tokio::select! {
@@ -238,14 +266,26 @@ impl Run<'_> {
         }
     }
 
+    /// The first value that nobody yielded. A condition of a twin does not count: what has no tag is asked for without.
+    fn missing(&self, step: &Step) -> Option<String> {
+        let request = &step.request;
+        let known = |name: &str| {
+            name == PASSWORD || self.value(name, &self.captured).is_some() || self.door.identities.given(name).is_some()
+        };
+        let headers = request.headers.iter().filter(|_| step.vector != Vector::Twin);
+        let texts = std::iter::once(&request.path).chain(request.query.iter().chain(headers).map(|(_, value)| value));
+        let texts = texts.chain(request.body.iter().map(|(_, body)| body));
+        texts.flat_map(|text| placeholder::names(text)).find(|name| !known(name)).map(String::from)
+    }
+
     /// `request` with captured values in their places; a header whose value nobody yielded is left out.
     fn filled(&self, request: &Request, body: Option<&String>) -> Request {
-        let fill = |text: &String| filled(text, &|name| self.value(name, &self.captured));
+        let fill = |text: &String| placeholder::filled(text, &|name| self.value(name, &self.captured));
         let headers = request.headers.iter().map(|(name, value)| (name.clone(), fill(value)));
         Request {
             path: fill(&request.path),
             query: request.query.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
-            headers: headers.filter(|(_, value)| placeholders(value).next().is_none()).collect(),
+            headers: headers.filter(|(_, value)| placeholder::names(value).next().is_none()).collect(),
             body: request.body.as_ref().zip(body).map(|((kind, _), body)| (kind.clone(), body.clone())),
             ..request.clone()
         }
@@ -276,26 +316,14 @@ impl Run<'_> {
         let (body, broken) = layers(&raw.body, encoding);
         let (sightings, echoes) = self.sightings(step, sent, &raw.headers, &body);
         let lists = step.expect.lists.is_some() && (200..300).contains(&raw.status);
-        let parsed: Option<Value> = if (lists || !step.captures.is_empty()) && body.len() <= PARSED_MAX {
-            serde_json::from_slice(&body).ok()
-        } else {
-            None
-        };
+        let read = lists || !step.captures.is_empty() || step.case.is_some();
+        let parsed: Option<Value> =
+            if read && body.len() <= PARSED_MAX { serde_json::from_slice(&body).ok() } else { None };
         let long = (lists && body.len() > PARSED_MAX).then(|| format!("a list of {} bytes is not read", body.len()));
-        let cut = raw.cut.or_else(|| broken.map(String::from)).or(long);
-        for (name, pointer) in &step.captures {
-            let value = match pointer.strip_prefix(HEADER) {
-                Some(wanted) => raw.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()),
-                None => parsed.as_ref().and_then(|v| v.pointer(pointer)).and_then(|v| match v {
-                    Value::String(text) => Some(text.clone()),
-                    Value::Number(number) => Some(number.to_string()),
-                    _ => None,
-                }),
-            };
-            if let Some(value) = value {
-                let place = pointer.to_lowercase();
-                let shown =
-                    if SECRET_WORDS.iter().any(|w| place.contains(w)) { "[redacted]".into() } else { value.clone() };
+        let cut = raw.cut.clone().or_else(|| broken.map(String::from)).or(long);
+        for (name, place) in &step.captures {
+            if let Some(value) = taken(place, &raw, parsed.as_ref(), &body) {
+                let shown = if is_secret(place) { "[redacted]".into() } else { value.clone() };
                 self.shown.insert(name.clone(), shown);
                 self.captured.insert(name.clone(), value);
             }
@@ -310,9 +338,8 @@ impl Run<'_> {
         let foreign = sightings.iter().any(|s| Some(s.owner) != step.actor.tenant);
         let success = (200..300).contains(&raw.status);
         let compared = step.vector == Vector::Twin || self.door.keeps_bodies;
-        let telling = foreign
-            || compared
-            || (success && matches!(step.expect.answer, crate::plan::Answer::Denied | crate::plan::Answer::Refused));
+        let telling =
+            foreign || compared || (success && matches!(step.expect.answer, Answer::Denied | Answer::Refused));
         let redacted = |text: &str| self.door.identities.redacted(text);
         let excerpt = telling.then(|| redacted(&excerpt(&body)));
         let kept = raw.headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str()));
@@ -325,6 +352,7 @@ impl Run<'_> {
             echoes,
             list,
             likeness: compared.then(|| Box::new(Likeness::of(&raw.headers, &body, &likeness::sent(request)))),
+            shape: parsed.as_ref().filter(|_| step.case.is_some()).map(crate::plan::shape),
             cut,
             body: excerpt,
         };
@@ -356,10 +384,26 @@ impl Run<'_> {
             }
         };
         for (_, value) in headers {
-            scanner.scan(value.as_bytes(), &mut meet);
+            scanner.scan(value.as_bytes(), &mut |s| meet(Sighting { post: Post::Header, ..s }));
         }
         scanner.scan(body, &mut meet);
         (found, echoes)
+    }
+}
+
+/// The value at `place` of an answer: a JSON pointer, `header:NAME`, or `sse:id`, the last one.
+fn taken(place: &str, raw: &Raw, parsed: Option<&Value>, body: &[u8]) -> Option<String> {
+    if let Some(wanted) = place.strip_prefix(HEADER) {
+        return raw.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    }
+    if place == STREAM_ID {
+        let text = std::str::from_utf8(body).ok()?;
+        return text.lines().rev().find_map(|line| line.strip_prefix("id:")).map(|id| id.trim().to_string());
+    }
+    match parsed?.pointer(place)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
     }
 }
 
@@ -375,36 +419,4 @@ async fn passed(time: Duration) {
 fn escaped(text: &str) -> String {
     let quoted = Value::from(text).to_string();
     quoted[1..quoted.len() - 1].into()
-}
-
-/// A body as a witness may show it: bounded, its secrets left out.
-fn excerpt(body: &[u8]) -> String {
-    if body.len() > PARSED_MAX {
-        return format!("[{} bytes]", body.len());
-    }
-    let text = match serde_json::from_slice::<Value>(body) {
-        Ok(mut value) => {
-            redact(&mut value);
-            value.to_string()
-        }
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
-    };
-    text.chars().take(WITNESS_MAX).collect()
-}
-
-fn redact(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                let name = name.to_lowercase();
-                if field.is_string() && SECRET_WORDS.iter().any(|word| name.contains(word)) {
-                    *field = Value::String("[redacted]".into());
-                } else {
-                    redact(field);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(redact),
-        _ => {}
-    }
 }

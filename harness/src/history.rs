@@ -97,6 +97,13 @@ pub enum Outcome {
     },
     /// The client went away, as planned.
     Abandoned,
+    /// No request, but what was heard where the target writes by itself.
+    Overheard {
+        /// Bytes scanned.
+        bytes: u64,
+        /// Canaries in them, each once.
+        sightings: Vec<Sighting>,
+    },
     /// The request could not be made: an earlier step did not yield what it needs.
     NotSent {
         /// What was missing.
@@ -127,6 +134,9 @@ pub struct Answered {
     /// Why the body is not whole: what came is searched, and what is missing proves nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
+    /// A digest of the body's shape, when it is JSON and the step belongs to a case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<u64>,
     /// The body, when a finding may need it as witness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -149,6 +159,14 @@ impl Observation {
         match &self.outcome {
             Outcome::Answered(answer) => Some(answer),
             _ => None,
+        }
+    }
+
+    /// The canaries in what came, each once.
+    pub fn sightings(&self) -> &[Sighting] {
+        match &self.outcome {
+            Outcome::Answered(Answered { sightings, .. }) | Outcome::Overheard { sightings, .. } => sightings,
+            _ => &[],
         }
     }
 }

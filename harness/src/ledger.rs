@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::canary::{Canary, Owner};
+use crate::placeholder;
 use crate::principal::Principal;
 
 /// Bits that must vary in a column for its values to be nobody else's by chance, a sequence's numbers least of all.
@@ -44,36 +45,13 @@ pub fn given_name(name: &str, principal: &Principal) -> String {
     format!("given {name} of {principal}")
 }
 
-/// How a request names what the ledger knows.
-pub fn placeholder(name: &str) -> String {
-    format!("⟦{name}⟧")
-}
-
-/// The names of all placeholders in `text`.
-pub fn placeholders(text: &str) -> impl Iterator<Item = &str> {
-    text.split('⟦').skip(1).filter_map(|part| part.split('⟧').next())
-}
-
-/// `text` with each placeholder that `value` knows filled in.
-pub fn filled(text: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
-    let mut parts = text.split('⟦');
-    let mut out = parts.next().unwrap_or_default().to_string();
-    for part in parts {
-        match part.split_once('⟧').and_then(|(name, rest)| Some((value(name)?, rest))) {
-            Some((value, rest)) => out.extend([value.as_str(), rest]),
-            None => out.extend(["⟦", part]),
-        }
-    }
-    out
-}
-
 impl Ledger {
     /// A JSON body with what is learnt filled in: numbers without quotes, text with its escapes.
     pub fn filled_body(&self, body: &str) -> String {
         let mut out = body.to_string();
-        for name in placeholders(body) {
+        for name in placeholder::names(body) {
             let Some((text, number)) = self.value(name) else { continue };
-            let quoted = format!("\"{}\"", placeholder(name));
+            let quoted = format!("\"{}\"", placeholder::of(name));
             out = match number {
                 true => out.replace(&quoted, text),
                 false => out.replace(&quoted, &serde_json::Value::from(text).to_string()),

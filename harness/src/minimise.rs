@@ -232,6 +232,9 @@ mod tests {
     fn step(tenant: u32, path: &str, query: &[&str], relation: Relation) -> Step {
         let pool_state = PoolState { pool_size: Some(1), lanes: Lanes::One };
         Step {
+            case: None,
+            beside_ms: None,
+            cut_after_ms: None,
             cell: Cell { operation: path.into(), role: "reader".into(), relation, pool_state },
             actor: Principal::of(Owner::new(tenant), "reader"),
             subject: Some(Owner::new(if relation == Relation::Foreign { 1 - tenant.min(1) } else { tenant })),

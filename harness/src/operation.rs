@@ -16,6 +16,9 @@ pub struct Operation {
     pub parameters: Vec<Parameter>,
     /// The body it takes.
     pub body: Option<Body>,
+    /// What it answers on success.
+    #[serde(default)]
+    pub answer: Option<Body>,
     /// True when its document asks for a credential.
     pub secured: bool,
 }
@@ -47,7 +50,7 @@ pub enum Place {
     Cookie,
 }
 
-/// A request body.
+/// The body of a request or an answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Body {
     /// Its media type.

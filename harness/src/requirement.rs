@@ -27,7 +27,7 @@ pub struct Requirement {
     pub sentence: String,
     /// How bad a violation is.
     pub severity: Severity,
-    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `capture`.
+    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `capture`, `log`, `objects`.
     pub channels: Vec<String>,
     /// Who judges it.
     pub oracles: Vec<OracleId>,
@@ -50,6 +50,9 @@ const FAMILIES: &[&str] = &[
     include_str!("../../scenarios/requirements/existence.toml"),
     include_str!("../../scenarios/requirements/context.toml"),
     include_str!("../../scenarios/requirements/pool.toml"),
+    include_str!("../../scenarios/requirements/work.toml"),
+    include_str!("../../scenarios/requirements/store.toml"),
+    include_str!("../../scenarios/requirements/live.toml"),
     include_str!("../../scenarios/requirements/role.toml"),
     include_str!("../../scenarios/requirements/inference.toml"),
     include_str!("../../scenarios/requirements/replay.toml"),

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::history::Outcome;
 use crate::ledger::{self, Ledger};
 use crate::patience::RETRY_AFTER_MAX;
+use crate::placeholder;
 use crate::plan::{Plan, Planner, Planting, Proof, Request, Showing};
 use crate::principal::Principal;
 use crate::target::file::PlantTable;
@@ -212,14 +213,18 @@ impl Door<'_> {
             "password" => Some(settling.secrets.password.clone()),
             name => known.value(name).map(|(text, _)| text.into()),
         };
-        let url = http::url_of(request, &|text| ledger::filled(text, &value));
-        let body = request.body.as_ref().map(|(_, body)| ledger::filled(&known.filled_body(body), &value));
-        let lost = ledger::placeholders(&url).chain(body.iter().flat_map(|body| ledger::placeholders(body))).next();
+        let url = http::url_of(request, &|text| placeholder::filled(text, &value));
+        let mut request = request.clone();
+        if let Some((_, body)) = &mut request.body {
+            *body = placeholder::filled(&known.filled_body(body), &value);
+        }
+        let body = request.body.iter().flat_map(|(_, body)| placeholder::names(body));
+        let lost = placeholder::names(&url).chain(body).next();
         if let Some(name) = lost.or_else(|| url.contains("%E2%9F%A6").then_some("an id in its path")) {
             return Err(format!("needs {name}, which is not known"));
         }
-        let credential = settling.identities.presented(actor, Proof::AsIssued);
-        let raw = http::exchange(&self.client, settling.base_url, request, &url, body, &credential).await;
+        let credential = settling.identities.presented(actor, &Proof::AsIssued);
+        let raw = http::exchange(&self.client, settling.base_url, &request, &url, &credential, None).await;
         let raw = raw.map_err(|outcome| match outcome {
             Outcome::TimedOut => "got no answer in time".to_string(),
             Outcome::Failed { why } => format!("got no answer: {why}"),

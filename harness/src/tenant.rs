@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::canary::{Canary, Mint, Owner};
 use crate::content;
 use crate::ledger;
+use crate::placeholder;
 use crate::principal::Principal;
 use crate::target::credential::Credential;
 use crate::target::file::{Per, PlantTable, TargetFile};
@@ -264,7 +265,7 @@ impl Holdings {
     /// The id of a tenant, as requests name it.
     pub fn tenant_id(&self, owner: Owner) -> String {
         match self.given_tenants {
-            true => ledger::placeholder(&ledger::tenant_name(owner)),
+            true => placeholder::of(&ledger::tenant_name(owner)),
             false => self.tenant_uuid(owner).to_string(),
         }
     }
@@ -277,6 +278,17 @@ impl Holdings {
             Some((table, column)) => self.mint.uuid(self.canary(owner, 0, &table.name, column)),
             None => self.mint.uuid(Canary { owner, row: 0, column: WRITTEN - 1 }),
         }
+    }
+
+    /// What a tenant is known by: its id, then the planted texts of its own row.
+    pub fn tenant_names(&self, owner: Owner) -> Vec<String> {
+        let mut names = vec![self.tenant_id(owner).to_string()];
+        if let Some(home) = self.tables.iter().find(|t| t.per == Per::Tenant) {
+            let texts = home.columns.iter().filter(|(_, generator)| *generator == "text");
+            let texts = texts.filter_map(|(column, _)| self.value(owner, 0, &home.name, column).ok()?.text());
+            names.extend(texts);
+        }
+        names
     }
 
     /// The rows of `table` that `principal`'s narrowing leaves visible: those its named role acts in.
@@ -295,7 +307,7 @@ impl Planted {
             Self::Inet(address) => address.to_string(),
             Self::Json(value) => value.to_string(),
             Self::Bigint(n) => n.to_string(),
-            Self::Learnt(name) => ledger::placeholder(name),
+            Self::Learnt(name) => placeholder::of(name),
             Self::Bytes(_) | Self::PasswordHash | Self::SecretHash(_) => return None,
         })
     }

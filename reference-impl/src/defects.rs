@@ -64,6 +64,44 @@ pub enum Defect {
     CursorKnown,
     /// An address that nobody has is not found.
     AccountKnown,
+    /// The tenant is taken from the host.
+    TenantFromHost,
+    /// The tenant is taken from the host that a proxy names.
+    TenantFromForwarded,
+    /// The tenant is taken from a cookie.
+    TenantFromCookie,
+    /// The tenant is taken from before the path.
+    TenantFromPath,
+    /// The tenant is taken from its name in the query.
+    TenantFromName,
+    /// The tenant is taken from the query when it is named there twice.
+    TenantFromLast,
+    /// The tenant of a bulk is taken from a document within its first line.
+    TenantFromNested,
+    /// A header names another method than the request's.
+    MethodOverride,
+    /// Counts are kept without their tenant.
+    CountsShared,
+    /// An idempotency key is anybody's.
+    KeysShared,
+    /// What opens an object is believed whoever signed it.
+    SignedUnverified,
+    /// Exports are written in the scope of the first one.
+    ExportScopeKept,
+    /// An export is fetched by its id alone.
+    ExportById,
+    /// All streams show the tenant whose stream was opened last.
+    StreamsShared,
+    /// A secret once proved is not asked for again.
+    CredentialKept,
+    /// The log tells what events hold.
+    LogTells,
+    /// An error tells what was written last, by whomever.
+    ErrorTells,
+    /// A header tells what was written before, by whomever.
+    HeaderTells,
+    /// A session is not asked for.
+    SessionUnasked,
 }
 
 /// The words of `AUDIT_DEFECTS`.
@@ -98,6 +136,25 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("numbers-over-tenants", Defect::NumbersOverTenants),
     ("cursor-known", Defect::CursorKnown),
     ("account-known", Defect::AccountKnown),
+    ("tenant-from-host", Defect::TenantFromHost),
+    ("tenant-from-forwarded", Defect::TenantFromForwarded),
+    ("tenant-from-cookie", Defect::TenantFromCookie),
+    ("tenant-from-path", Defect::TenantFromPath),
+    ("tenant-from-name", Defect::TenantFromName),
+    ("tenant-from-last", Defect::TenantFromLast),
+    ("tenant-from-nested", Defect::TenantFromNested),
+    ("method-override", Defect::MethodOverride),
+    ("counts-shared", Defect::CountsShared),
+    ("keys-shared", Defect::KeysShared),
+    ("signed-unverified", Defect::SignedUnverified),
+    ("export-scope-kept", Defect::ExportScopeKept),
+    ("export-by-id", Defect::ExportById),
+    ("streams-shared", Defect::StreamsShared),
+    ("credential-kept", Defect::CredentialKept),
+    ("log-tells", Defect::LogTells),
+    ("error-tells", Defect::ErrorTells),
+    ("header-tells", Defect::HeaderTells),
+    ("session-unasked", Defect::SessionUnasked),
 ];
 
 #[cfg(feature = "defects")]

@@ -3,7 +3,9 @@
 //! tenant ([`store::AuditStore`]). Start reading there, then `http/`.
 
 pub mod archive;
+mod believed;
 pub mod caller;
+mod careless;
 pub mod config;
 pub mod courier;
 pub mod cursor;

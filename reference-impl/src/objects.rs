@@ -22,6 +22,7 @@ use time::{Duration, OffsetDateTime};
 use url::Url;
 use uuid::Uuid;
 
+use crate::defects::{Defect, on};
 use crate::problem::Problem;
 
 /// A signature is good for so long.
@@ -203,7 +204,7 @@ impl Objects {
     fn verified(&self, signed: &str, now: OffsetDateTime) -> Option<Object> {
         let bytes = BASE64.decode(signed).ok()?;
         let (stated, tag) = bytes.split_at_checked(STATED)?;
-        self.mac(stated).verify_slice(tag).ok()?;
+        self.mac(stated).verify_slice(tag).ok().or_else(|| on(Defect::SignedUnverified).then_some(()))?;
         let kind =
             [Kind::Attachment, Kind::Export, Kind::Archive].into_iter().find(|kind| *kind as u8 == stated[16])?;
         let ends = i64::from_be_bytes(stated[33..].try_into().ok()?);

@@ -36,6 +36,7 @@ pub fn campaign(seed: u64) -> anyhow::Result<(Campaign, tempfile::TempDir)> {
         recording: None,
         har: None,
         shrink: None,
+        corpus: None,
     };
     Ok((campaign, reports))
 }

@@ -63,7 +63,7 @@ impl Planted {
 
     /// The token of `principal`, without the header around it.
     pub fn token(&self, principal: &Principal) -> String {
-        let presented = self.identities.presented(principal, Proof::AsIssued);
+        let presented = self.identities.presented(principal, &Proof::AsIssued);
         let value = presented.headers.first().map_or("", |(_, value)| value);
         value.rsplit(' ').next().unwrap_or_default().into()
     }

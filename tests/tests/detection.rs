@@ -13,6 +13,9 @@ async fn check(id: &str) -> anyhow::Result<()> {
     let (mut campaign, _reports) = campaign(21)?;
     campaign.bounds.cases_max = 6_000;
     campaign.first_finding_only = true;
+    // What the catalogue says breaks it, and not something else by the way.
+    let named = requirement::catalogue()?.into_iter().filter(|r| r.mutants.iter().any(|m| m == id));
+    campaign.only = named.map(|r| r.id).collect();
     campaign.variant = mutant.variant();
     // What breaks one of these breaks it alone, and by that name it must be known.
     let broken = requirement::catalogue()?.into_iter().filter(|r| r.mutants.iter().any(|m| m == id));
@@ -86,6 +89,25 @@ killed! {
     a_change_that_touches_another_is_seen: "update-touches-another";
     a_deletion_that_takes_anothers_is_seen: "delete-takes-anothers";
     what_is_written_under_another_is_seen: "written-under-another";
+    a_tenant_taken_from_the_host_is_seen: "tenant-from-host";
+    a_tenant_taken_from_what_a_proxy_says_is_seen: "tenant-from-forwarded";
+    a_tenant_taken_from_a_cookie_is_seen: "tenant-from-cookie";
+    a_tenant_taken_from_the_path_is_seen: "tenant-from-path";
+    a_tenant_taken_from_its_name_is_seen: "tenant-from-name";
+    a_tenant_named_twice_is_seen: "tenant-from-last";
+    a_tenant_taken_from_within_a_body_is_seen: "tenant-from-nested";
+    a_method_that_a_header_changes_is_seen: "override-unguarded";
+    counts_kept_without_their_tenant_are_seen: "counts-shared";
+    an_idempotency_key_of_all_is_seen: "keys-shared";
+    a_signature_of_an_address_that_is_not_verified_is_seen: "signed-unverified";
+    an_export_of_another_tenants_rows_is_seen: "export-scope-kept";
+    an_export_fetched_by_id_alone_is_seen: "export-by-id";
+    a_stream_of_another_tenant_is_seen: "streams-shared";
+    a_credential_that_outlives_its_end_is_seen: "credential-kept";
+    a_log_that_tells_rows_is_seen: "log-tells";
+    an_error_that_tells_rows_is_seen: "error-tells";
+    a_header_that_tells_rows_is_seen: "header-tells";
+    claims_that_are_believed_are_seen: "claims-believed";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -128,6 +128,7 @@ impl Against {
         bounds.tenants = self.tenants.unwrap_or(bounds.tenants);
         bounds.rows = self.rows.unwrap_or(bounds.rows);
         let campaign = Campaign {
+            corpus: None,
             reproduce: format!("Campaign::against(…).profile(\"{}\").seed({})", self.profile, self.seed.0),
             target: self.target,
             target_dir: self.target_dir,

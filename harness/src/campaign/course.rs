@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
+use super::corpus;
+use super::overhear::Overhearing;
 use super::stage::Stage;
 use super::{Campaign, Run};
 use crate::canary::Scanner;
@@ -17,7 +19,7 @@ use crate::history::{self, Entry, Observation, Outcome};
 use crate::ledger::Ledger;
 use crate::oracle::Judge;
 use crate::patience::Patience;
-use crate::plan::{NONINTERFERENCE, Plan, Planner};
+use crate::plan::{Coverage, NONINTERFERENCE, Plan, Planner};
 use crate::postgres::Source;
 use crate::settle::Settling;
 use crate::target::http;
@@ -38,6 +40,8 @@ pub(super) struct Course<'a> {
     secrets: &'a Arc<Secrets>,
     judge: &'a mut Judge,
     writer: history::Writer,
+    overhearing: Overhearing,
+    coverage: Coverage,
     began: Instant,
     until: Option<Instant>,
     planned: u64,
@@ -58,7 +62,26 @@ impl<'a> Course<'a> {
         let began = Instant::now();
         let until = plan.bounds.time_s_max.map(|s| began + Duration::from_secs(s));
         let planned = Planner::new(plan.clone()).size();
-        Self { campaign, run, stage, plan, secrets, judge, writer, began, until, planned, number: 0, ledger: None }
+        let env = campaign.target.launch.iter().flat_map(|launch| launch.env.values());
+        let keeps = env.into_iter().any(|value| value.contains("{objects}"));
+        let objects = stage.surroundings.objects.clone().filter(|_| keeps);
+        let overhearing = Overhearing::new(run.log(), objects);
+        Self {
+            campaign,
+            run,
+            stage,
+            plan,
+            secrets,
+            judge,
+            writer,
+            overhearing,
+            coverage: Coverage::default(),
+            began,
+            until,
+            planned,
+            number: 0,
+            ledger: None,
+        }
     }
 
     /// Drives every pool state; the service is launched anew for each pool size. What was observed is kept also when
@@ -69,7 +92,12 @@ impl<'a> Course<'a> {
             driven = self.worlds().await;
         }
         let closed = self.writer.finish();
-        driven.and(closed)
+        // A run that was cut short would forget what it did not come to.
+        let kept = match (&self.campaign.corpus, driven.is_ok() && !self.run.interrupt.is_raised()) {
+            (Some(folder), true) => corpus::save(folder, &self.coverage.corpus()),
+            _ => Ok(()),
+        };
+        driven.and(closed).and(kept)
     }
 
     async fn pool_sizes(&mut self) -> Result<()> {
@@ -79,6 +107,7 @@ impl<'a> Course<'a> {
             let size = states[0].pool_size;
             let same: Vec<PoolState> = states.iter().copied().take_while(|s| s.pool_size == size).collect();
             states.drain(..same.len());
+            let last = same[same.len() - 1];
             let service = self.stage.launch(self.campaign, size, &self.run.log()).await?;
             let base_url = self.campaign.base_url(service.as_ref());
             let mut driven = Ok(());
@@ -102,6 +131,12 @@ impl<'a> Course<'a> {
                     driven = Err(Error::Unreachable(format!("the target ended during the run: {why}")));
                 }
                 service.stop().await;
+                driven?;
+                let scanner = self.scanner();
+                for observation in self.overhearing.listen(&scanner, last)? {
+                    self.observe(observation)?;
+                }
+                continue;
             }
             driven?;
         }
@@ -175,18 +210,23 @@ impl<'a> Course<'a> {
             None => self.settled(&identities, base_url).await?,
         };
         self.ledger = Some(ledger.clone());
-        let scanner = Scanner::new(self.plan.canary_key(), self.plan.window());
         Ok(Door {
             plan: self.plan.clone(),
             base_url: base_url.into(),
             identities,
             secrets: self.secrets.clone(),
-            scanner: Arc::new(scanner.with_learnt(ledger.telling())),
+            scanner: Arc::new(self.scanner()),
             ledger,
             patience: Patience::default(),
             began: self.began,
             keeps_bodies: self.campaign.har.is_some(),
         })
+    }
+
+    /// Finds what is planted, and what was learnt of given tenants.
+    fn scanner(&self) -> Scanner {
+        let learnt = self.ledger.as_ref().map(|ledger| ledger.telling()).unwrap_or_default();
+        Scanner::new(self.plan.canary_key(), self.plan.window()).with_learnt(learnt)
     }
 
     /// Settles given tenants in; there is nothing to learn of those that are planted.
@@ -206,6 +246,7 @@ impl<'a> Course<'a> {
     fn observe(&mut self, mut observation: Observation) -> Result<()> {
         observation.number = self.number;
         self.number += 1;
+        self.coverage.observe(&observation);
         self.enter(&Entry::Observation(Box::new(observation)))?;
         let done = self.judge.counts().attempted;
         if done.is_multiple_of(PROGRESS_EVERY) {
@@ -217,7 +258,7 @@ impl<'a> Course<'a> {
 
     /// Looks into the database, where it is open: nothing may be driven meanwhile.
     async fn inspect(&mut self) -> Result<()> {
-        let scanner = Scanner::new(self.plan.canary_key(), self.plan.window());
+        let scanner = self.scanner();
         match self.stage.snapshot(&self.plan.holdings(), &scanner).await? {
             Some(snapshot) => self.enter(&Entry::Snapshot { snapshot }),
             None => Ok(()),

@@ -1,8 +1,10 @@
 //! A bounded run from a scenario to a verdict: prepare the database, launch, plant, drive, observe, judge, report.
 
 mod against;
+mod corpus;
 mod course;
 mod interrupt;
+mod overhear;
 mod reproduce;
 mod shrink;
 mod stage;
@@ -76,6 +78,8 @@ pub struct Campaign {
     pub har: Option<PathBuf>,
     /// How long is spent on making findings smaller; none leaves them as they are.
     pub shrink: Option<Shrink>,
+    /// Folder of the corpus: its cases are driven first, and those that taught something are written to it.
+    pub corpus: Option<PathBuf>,
 }
 
 /// Bounds of the search for the fewest steps that show a finding.
@@ -286,6 +290,9 @@ impl Campaign {
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
         let ids = requirements.iter().map(|r| r.id.clone()).collect();
         let mut plan = Plan::new(self.seed, self.bounds.clone(), ids, self.target.clone(), operations, now);
+        if let Some(folder) = &self.corpus {
+            plan.corpus = corpus::load(folder)?.cases;
+        }
         plan.check()?;
         if let Some(recording) = &self.recording {
             let mapped = recording.onto(&plan.operations, &plan.target)?;

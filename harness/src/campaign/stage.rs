@@ -21,6 +21,8 @@ pub(super) struct Stage {
     postgres: Option<Postgres>,
     pub(super) surroundings: Surroundings,
     pub(super) program: Option<PathBuf>,
+    /// Removed with the stage.
+    _objects: tempfile::TempDir,
     /// Where Postgres came from, for the report.
     pub(super) note: String,
     /// The database, where its server is not ours and it has to be removed by name.
@@ -37,7 +39,8 @@ impl Stage {
     /// Finds the program, and starts Postgres.
     pub(super) async fn build(campaign: &Campaign, run: &Run) -> Result<Self> {
         let target = &campaign.target;
-        let mut surroundings = Surroundings::default();
+        let objects = tempfile::tempdir().map_err(|e| Error::write(&std::env::temp_dir(), e))?;
+        let mut surroundings = Surroundings { objects: Some(objects.path().into()), ..Surroundings::default() };
         surroundings.make_secrets(target);
         let defects = target.launch.as_ref().and_then(|launch| launch.defects.as_ref());
         if let (false, Some(build)) = (campaign.variant.defects.is_empty(), defects) {
@@ -51,6 +54,7 @@ impl Stage {
         };
         let mut stage = Self {
             postgres: None,
+            _objects: objects,
             surroundings,
             program,
             note: "none: judged over HTTP alone".into(),

@@ -106,6 +106,20 @@ pub struct Sighting {
     pub encoding: Encoding,
     /// At which byte.
     pub offset: usize,
+    /// In which part of an answer.
+    #[serde(default)]
+    pub post: Post,
+}
+
+/// Where somebody listens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Post {
+    /// The body.
+    #[default]
+    Body,
+    /// A header, cookies and redirects among them.
+    Header,
 }
 
 /// The form of a canary.

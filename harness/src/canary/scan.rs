@@ -9,7 +9,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use memchr::memmem::Finder;
 
 use super::code::{BIGINT_DIGITS, Code, TEXT_CHARS};
-use super::{Canary, Encoding, Form, MARK, Owner, PREFIX, Sighting, TimeWindow};
+use super::{Canary, Encoding, Form, MARK, Owner, PREFIX, Post, Sighting, TimeWindow};
 
 /// Bytes of an encoded run that are decoded: more than the longest canary needs.
 const RUN_MAX: usize = 160;
@@ -244,7 +244,7 @@ impl Scanner {
 }
 
 fn sighting(form: Form, owner: Owner, row: Option<u32>, column: Option<u16>, offset: usize) -> Sighting {
-    Sighting { owner, row, column, form, encoding: Encoding::Plain, offset }
+    Sighting { owner, row, column, form, encoding: Encoding::Plain, offset, post: Post::default() }
 }
 
 /// Where something of `length` may begin in a run from `start` to `end`: near its start, then near its end.

@@ -118,6 +118,9 @@ struct RunArgs {
     /// Folder for the runs' reports.
     #[arg(long, env = "PARTYWALL_REPORT_DIR", default_value = "reports")]
     report_dir: PathBuf,
+    /// Folder of a corpus: cases of earlier runs that taught something are driven first, and kept up to date.
+    #[arg(long, env = "PARTYWALL_CORPUS")]
+    corpus: Option<PathBuf>,
     /// Report formats to write.
     #[arg(long, env = "PARTYWALL_REPORT", value_delimiter = ',', default_value = "html,json,junit,md")]
     report: Vec<String>,
@@ -205,6 +208,7 @@ impl RunArgs {
             recording: None,
             har: None,
             shrink: self.shrink(),
+            corpus: self.corpus.clone(),
         })
     }
 

@@ -4,15 +4,16 @@ use partywall::error::{Error, Result, unknown};
 use partywall::evidence::Evidence;
 use partywall::exit_code::ExitCode;
 use partywall::mutant::MutantFile;
+use partywall::plan::Corpus;
 use partywall::target::file::TargetFile;
 use partywall::verdict::Report;
 
-const FILES: [&str; 4] = ["target", "report", "mutant", "finding"];
+const FILES: [&str; 5] = ["target", "report", "mutant", "finding", "corpus"];
 
 /// What was typed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Which file: target, report, mutant or finding; without it, all in one object.
+    /// Which file: target, report, mutant, finding or corpus; without it, all in one object.
     file: Option<String>,
 }
 
@@ -21,6 +22,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let schema = |name: &str| match name {
         "target" => Some(schemars::schema_for!(TargetFile)),
         "report" => Some(schemars::schema_for!(Report)),
+        "corpus" => Some(schemars::schema_for!(Corpus)),
         "mutant" => Some(schemars::schema_for!(MutantFile)),
         "finding" => Some(schemars::schema_for!(Evidence)),
         _ => None,

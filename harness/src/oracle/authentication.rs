@@ -29,6 +29,8 @@ impl Oracle for Authentication {
             Proof::Truncated => "a truncated credential".into(),
             Proof::Malformed => "a malformed credential".into(),
             Proof::Unsigned => "an unsigned credential".into(),
+            Proof::Issued => "a credential that had been revoked".into(),
+            Proof::Reclaimed(..) => "a credential whose claims were rewritten".into(),
         };
         vec![Suspicion {
             requirement: None,

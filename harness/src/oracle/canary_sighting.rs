@@ -1,9 +1,9 @@
 //! Attributes every sighting: a canary seen by one without a right to its tenant is a leak.
 
 use super::{Ground, Oracle, Suspicion};
-use crate::canary::Sighting;
+use crate::canary::{Post, Sighting};
 use crate::finding::OracleId;
-use crate::history::Observation;
+use crate::history::{Observation, Outcome};
 
 /// Proofs shown in one finding; more of the same teach nothing.
 const SHOWN_MAX: usize = 6;
@@ -18,18 +18,26 @@ impl Oracle for CanarySighting {
     }
 
     fn observe(&mut self, ground: &Ground, observation: &Observation) -> Vec<Suspicion> {
-        let Some(answer) = observation.answered() else { return Vec::new() };
         let actor = &observation.step.actor;
-        let foreign: Vec<&Sighting> = answer.sightings.iter().filter(|s| !ground.has_right(actor, s)).collect();
+        let foreign: Vec<&Sighting> = observation.sightings().iter().filter(|s| !ground.has_right(actor, s)).collect();
         let Some(first) = foreign.first() else { return Vec::new() };
+        let place = &observation.step.cell.operation;
+        let place = if let Outcome::Overheard { .. } = observation.outcome {
+            format!("in {place}")
+        } else {
+            format!("in the answer of {place}")
+        };
+        let failed = observation.answered().is_some_and(|answer| answer.status >= 400);
         vec![Suspicion {
-            requirement: None,
+            requirement: match first.post {
+                Post::Header => Some("read/header"),
+                Post::Body => failed.then_some("read/error"),
+            },
             sentence: format!(
-                "The {} saw {} of {} in the answer of {}",
+                "The {} saw {} of {} {place}",
                 actor_words(observation),
                 plural(foreign.len(), "canary", "canaries"),
                 first.owner,
-                observation.step.cell.operation
             ),
             owner: Some(first.owner),
             shows: foreign.iter().take(SHOWN_MAX).map(|s| ground.describe(s)).collect(),

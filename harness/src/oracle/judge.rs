@@ -47,6 +47,9 @@ struct CellAccount {
 #[derive(Default)]
 struct Tally {
     judged: u64,
+    /// Steps meant as its controls.
+    due: u64,
+    /// Those that succeeded.
     controls: u64,
     cells: BTreeSet<Cell>,
 }
@@ -154,8 +157,14 @@ impl Judge {
     }
 
     fn count(&mut self, observation: &Observation) {
-        if let Outcome::NotSent { .. } = observation.outcome {
-            return;
+        match &observation.outcome {
+            Outcome::NotSent { .. } => return,
+            Outcome::Overheard { bytes, sightings } => {
+                self.counts.sightings += sightings.len() as u64;
+                self.counts.bytes_scanned += bytes;
+                return;
+            }
+            _ => {}
         }
         self.counts.attempted += 1;
         let answer = observation.answered();
@@ -174,11 +183,16 @@ impl Judge {
         } else if let Worth::Unusable(_) = worth {
             self.counts.unusable += 1;
         }
-        let succeeded = observation.answered().is_some_and(|a| a.status < 400 && a.cut.is_none());
-        let is_control = succeeded && step.expect.answer == Answer::Success && step.cell.relation == Relation::Own;
+        let heard = matches!(observation.outcome, Outcome::Overheard { bytes, .. } if bytes > 0);
+        let succeeded = heard || observation.answered().is_some_and(|a| a.status < 400 && a.cut.is_none());
+        let due = step.expect.answer == Answer::Success && step.cell.relation == Relation::Own;
+        let is_control = succeeded && due;
+        let sent = !matches!(observation.outcome, Outcome::NotSent { .. });
         for requirement in spoken_for(observation) {
             let tally = self.tallies.entry(requirement.into()).or_default();
             tally.judged += u64::from(matches!(worth, Worth::Judged));
+            // What only speaks by the way is no control, nor is what could not be asked.
+            tally.due += u64::from(due && sent && requirement == step.requirement);
             tally.controls += u64::from(is_control);
             if observation.world.is_none() && !tally.cells.contains(&step.cell) {
                 tally.cells.insert(step.cell.clone());
@@ -324,6 +338,8 @@ impl Judge {
             Verdict::NotApplicable("the target has no operation that it speaks of".into())
         } else if tally.judged == 0 {
             Verdict::Inconclusive("no answer could be judged".into())
+        } else if tally.due > 0 && tally.controls == 0 {
+            Verdict::Inconclusive("no control succeeded".into())
         } else if let Some(why) = weak {
             Verdict::Inconclusive(why)
         } else {
@@ -346,12 +362,15 @@ fn spoken_for(observation: &Observation) -> impl Iterator<Item = &str> {
     let lists = step.expect.lists.as_ref();
     let total = observation.answered().and_then(|a| a.list.as_ref()).is_some_and(|list| list.total.is_some());
     let narrowed = lists.is_some_and(|list| list.narrowed_to.is_some());
+    let status = observation.answered().map(|a| a.status);
     let mut all = vec![step.requirement.as_str()];
     match step.requirement.as_str() {
         "existence/status" => all.extend(["existence/headers", "existence/body"]),
         "write/tampering" => all.push("write/overreach"),
         _ => {}
     }
+    all.extend(status.map(|_| "read/header"));
+    all.extend(status.filter(|status| *status >= 400).map(|_| "read/error"));
     all.extend((lists.is_some() && total).then_some("read/total"));
     all.extend(narrowed.then_some("role/own-rows"));
     all.into_iter()
@@ -363,6 +382,8 @@ fn worth(observation: &Observation) -> Worth {
         Outcome::TimedOut => return Worth::Unusable("no answer in time".into()),
         Outcome::Failed { why } => return Worth::Unusable(format!("connection failed: {why}")),
         Outcome::NotSent { why } => return Worth::Unusable(why.clone()),
+        Outcome::Overheard { bytes: 0, .. } => return Worth::Unusable("there was nothing to hear".into()),
+        Outcome::Overheard { .. } => return Worth::Judged,
         Outcome::Abandoned => return Worth::Nothing,
     };
     if let Some(why) = &answer.cut {

@@ -111,7 +111,15 @@ pub(super) fn ground() -> Ground {
     let operation = |id: &str, method: &str, path: &str, parameters: Vec<Parameter>| {
         let schema = json!({ "type": "object", "properties": { "name": { "type": "string" } } });
         let body = (method != "GET").then(|| Body { content_type: "application/json".into(), schema });
-        Operation { id: id.into(), method: method.into(), path: path.into(), parameters, body, secured: true }
+        Operation {
+            id: id.into(),
+            method: method.into(),
+            path: path.into(),
+            parameters,
+            body,
+            answer: None,
+            secured: true,
+        }
     };
     let in_query = |name| parameter(name, Place::Query, false);
     let operations = vec![
@@ -157,6 +165,7 @@ pub(super) fn observed(step: &Step, number: u64, (sequence, position): (u64, u32
         took_us: 500,
         sent: Sent { url: step.request.path.clone(), body: step.request.body.as_ref().map(|(_, body)| body.clone()) },
         outcome: Outcome::Answered(Answered {
+            shape: None,
             status: told.status,
             headers: Vec::new(),
             body_bytes: told.body.len() as u64,

@@ -31,6 +31,7 @@ fn outcome(observation: &Observation) -> Vec<String> {
         Outcome::TimedOut => vec!["no answer in time".into()],
         Outcome::Failed { why } => vec![format!("connection failed: {why}")],
         Outcome::Abandoned => vec!["the client went away, as planned".into()],
+        Outcome::Overheard { bytes, .. } => vec![format!("{bytes} bytes overheard")],
         Outcome::NotSent { why } => vec![format!("not sent: {why}")],
     }
 }
@@ -47,12 +48,13 @@ fn curl(observation: &Observation) -> String {
     let step = &observation.step;
     let mut words = vec![format!("curl -i -X {}", step.request.method)];
     let variable = step.actor.token_variable();
-    match step.request.proof {
+    match &step.request.proof {
         Proof::AsIssued if step.actor.role == NOBODY => {}
+        Proof::Issued => {}
         Proof::AsIssued => words.push(format!("-H \"Authorization: Bearer ${variable}\"")),
         // The reader alters it as the variable's name says.
         other => {
-            let how = format!("{other:?}").to_uppercase();
+            let how = other.word().to_uppercase();
             words.push(format!("-H \"Authorization: Bearer ${variable}_{how}\""));
         }
     }

@@ -270,7 +270,7 @@ impl WriteContainment {
 mod tests {
     use super::super::simulated::{Told, ground, history, observed, suspected};
     use super::*;
-    use crate::canary::{Encoding, Form, Sighting};
+    use crate::canary::{Encoding, Form, Post, Sighting};
 
     /// What the tables held once planted: every row, and nothing written.
     fn planted(ground: &Ground) -> Snapshot {
@@ -355,7 +355,15 @@ mod tests {
         for observation in history.iter_mut().filter(|o| o.step.requirement == TAMPERING) {
             let (owner, row) = (observation.step.actor.tenant.expect("a tenant"), observation.step.expect.shows[0].1);
             let (row, column) = (Some(row), Some(code));
-            let shown = Sighting { owner, row, column, form: Form::Text, encoding: Encoding::Plain, offset: 0 };
+            let shown = Sighting {
+                owner,
+                row,
+                column,
+                form: Form::Text,
+                encoding: Encoding::Plain,
+                offset: 0,
+                post: Post::default(),
+            };
             if let Outcome::Answered(answer) = &mut observation.outcome {
                 answer.sightings.push(shown);
             }

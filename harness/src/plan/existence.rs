@@ -11,7 +11,6 @@ use crate::cell::{PoolState, Relation};
 use crate::operation::{Operation, Place};
 use crate::principal::{NOBODY, Principal};
 use crate::target::credential::Credential;
-use crate::target::file::Access;
 
 /// First turn of this part: turns number what is written, and no two parts may write the same.
 const FIRST_TURN: u64 = 1 << 19;
@@ -114,12 +113,6 @@ impl Planner {
         all
     }
 
-    /// The application roles that may call an operation and belong to a tenant.
-    fn tenant_roles<'a>(&self, access: &'a Access) -> Vec<&'a String> {
-        let of_tenant = |role: &&String| self.plan.target.role(role).is_some_and(|role| !role.platform);
-        access.allow.iter().filter(of_tenant).collect()
-    }
-
     /// The `index`-th comparison.
     pub(super) fn compared(&self, pool_state: PoolState, twin: &Twin, index: u64) -> Result<Vec<Step>, String> {
         let operation = &self.plan.operations[twin.operation];
@@ -134,7 +127,7 @@ impl Planner {
         let roles = self.tenant_roles(access);
         let role = match &twin.role {
             Some(role) => role.as_str(),
-            None => roles.get((index + state) as usize % roles.len().max(1)).map_or(NOBODY, |role| role.as_str()),
+            None => roles.get((index + state) as usize % roles.len().max(1)).copied().unwrap_or(NOBODY),
         };
         match &twin.kind {
             Kind::Object if operation.is_read() => {
@@ -200,7 +193,7 @@ impl Planner {
         let mut steps = self.alike(cast, make)?;
         let owner = Cast { observer: cast.other, other: cast.observer, ..*cast };
         let Some((reader, access, _)) = self.reader_of(&owner) else { return Ok(steps) };
-        let sees_all = |by: &&String| self.narrowing(by, cast.access.table.as_deref()).is_none();
+        let sees_all = |by: &&str| self.narrowing(by, cast.access.table.as_deref()).is_none();
         let Some(by) = self.tenant_roles(access).into_iter().find(sees_all) else { return Ok(steps) };
         let row = self.row(cast, role);
         let mut given = BTreeMap::new();

@@ -86,12 +86,15 @@ impl Planner {
             actor,
             subject: (owner != Owner::ABSENT).then_some(owner),
             vector,
-            requirement: requirement(operation, access, role, relation, vector).into(),
+            requirement: requirement(operation, access, None, role, relation, vector).into(),
             request,
             expect: Expect { answer: if denied { Answer::Denied } else { Answer::Either }, lists, ..Expect::default() },
             captures: BTreeMap::new(),
+            case: None,
             walk: false,
             abandon_after: None,
+            beside_ms: None,
+            cut_after_ms: None,
         }])
     }
 

@@ -3,16 +3,22 @@
 
 pub mod body;
 mod collision;
+mod corpus;
 mod existence;
+mod forgery;
 mod generated;
 mod hand_over;
+mod learnt;
+mod planner;
 mod planting;
 mod ranges;
 mod recorded;
 mod request;
 mod requirement;
 mod script;
+mod spelling;
 mod step;
+mod story;
 mod sweep;
 mod transcript;
 
@@ -33,11 +39,14 @@ use crate::tenant::Holdings;
 use crate::verdict::PlanSummary;
 use crate::world::World;
 
+pub use corpus::{Corpus, Coverage, SCHEMA_VERSION as CORPUS_VERSION, shape};
+pub use learnt::{Case, Offer};
+pub use planner::Planner;
 pub use planting::{Planting, Showing};
 pub use recorded::{Given, Journey, Recorded};
 pub use request::principal_value;
 pub use script::Script;
-pub use step::{Answer, Expect, HEADER, Listing, Proof, Request, Sequence, Step, Vector};
+pub use step::{Answer, Expect, HEADER, Listing, Proof, Request, STREAM_ID, Sequence, Step, Vector};
 pub use transcript::NONINTERFERENCE;
 
 /// Version of `plan.json`'s shape.
@@ -48,7 +57,6 @@ const PLANTED_DAYS: i64 = 300;
 const DAY_S: i64 = 86_400;
 /// Rows planted a tenant in each table of a world: enough for every application role, and for a second page.
 const WORLD_ROWS: u32 = 12;
-
 /// Everything that decides what a run does. Printed and saved before anything is planted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
@@ -72,6 +80,9 @@ pub struct Plan {
     /// Recorded traffic that is played instead of what would be planned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recorded: Vec<Journey>,
+    /// Cases that taught something in earlier runs: driven first, each with some near it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corpus: Vec<Case>,
 }
 
 impl Plan {
@@ -96,6 +107,7 @@ impl Plan {
             target,
             operations,
             salt,
+            corpus: Vec::new(),
             recorded: Vec::new(),
         }
     }
@@ -216,91 +228,4 @@ impl Plan {
 pub fn sha256(saved: &[u8]) -> String {
     use sha2::Digest;
     hex::encode(sha2::Sha256::digest(saved))
-}
-
-/// What sequences are drawn from, in the order of their numbers.
-struct Sketches {
-    templates: Vec<sweep::Template>,
-    twins: Vec<existence::Twin>,
-}
-
-/// Draws the sequences of a plan.
-pub struct Planner {
-    plan: Arc<Plan>,
-    holdings: Holdings,
-    tenant_words: Vec<String>,
-}
-
-impl Planner {
-    /// A planner of `plan`.
-    pub fn new(plan: Arc<Plan>) -> Self {
-        Self { holdings: plan.holdings(), tenant_words: request::tenant_words(&plan.operations), plan }
-    }
-
-    /// The sequences of one pool state: first the sweep over all cells, then hand-overs, time ranges and
-    /// twins, then generated cases.
-    ///
-    /// # Errors
-    /// The iterator yields an error where the target file and the document do not fit together.
-    pub fn into_sequences(self, pool_state: PoolState) -> impl Iterator<Item = Result<Sequence>> + Send {
-        let sketches = self.sketches();
-        let states = self.plan.pool_states().count() as u64;
-        let swept = sketches.templates.len() as u64 * u64::from(self.plan.bounds.pairs);
-        let compared = sketches.twins.len() as u64;
-        let generated = self.plan.bounds.cases_max / states.max(1);
-        let planned = swept + self.hand_overs() + self.ranges() + compared + generated;
-        let end = if self.plan.recorded.is_empty() { planned } else { self.recordings() };
-        (0..end).filter_map(move |number| self.numbered(pool_state, number, &sketches).transpose())
-    }
-
-    /// One sequence again, by its number; none where nothing is planned under it.
-    ///
-    /// # Errors
-    /// As [`Planner::into_sequences`].
-    pub fn sequence(&self, pool_state: PoolState, number: u64) -> Result<Option<Sequence>> {
-        self.numbered(pool_state, number, &self.sketches())
-    }
-
-    fn sketches(&self) -> Sketches {
-        Sketches { templates: sweep::templates(self), twins: self.twins() }
-    }
-
-    fn numbered(&self, pool_state: PoolState, number: u64, sketches: &Sketches) -> Result<Option<Sequence>> {
-        let Sketches { templates, twins } = sketches;
-        let swept = templates.len() as u64 * u64::from(self.plan.bounds.pairs);
-        let handed = swept + self.hand_overs();
-        let ranged = handed + self.ranges();
-        let compared = ranged + twins.len() as u64;
-        let steps = if !self.plan.recorded.is_empty() {
-            self.recorded(pool_state, number)
-        } else if number < swept {
-            let (pair, index) = (number / templates.len() as u64, number as usize % templates.len());
-            self.sweep(pool_state, &templates[index], number, pair as u32)
-        } else if number < handed {
-            self.hand_over(pool_state, number - swept)
-        } else if number < ranged {
-            self.range(pool_state, number - handed)
-        } else if number < compared {
-            self.compared(pool_state, &twins[(number - ranged) as usize], number - ranged)
-        } else {
-            self.generated(pool_state, number - compared)
-        };
-        let steps = steps.map_err(|why| Error::Usage(format!("target file {}: {why}", self.plan.target.name)))?;
-        Ok((!steps.is_empty()).then_some(Sequence { number, steps }))
-    }
-
-    /// The account of what is planted.
-    pub fn holdings(&self) -> &Holdings {
-        &self.holdings
-    }
-
-    /// Sequences planned in all pool states; walks of lists add requests to this.
-    pub fn size(&self) -> u64 {
-        let states = self.plan.pool_states().count() as u64;
-        if !self.plan.recorded.is_empty() {
-            return self.recordings() * states;
-        }
-        let swept = sweep::templates(self).len() as u64 * u64::from(self.plan.bounds.pairs);
-        (swept + self.hand_overs() + self.ranges() + self.twins().len() as u64) * states + self.plan.bounds.cases_max
-    }
 }

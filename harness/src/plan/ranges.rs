@@ -60,8 +60,11 @@ impl Planner {
                 ..Expect::default()
             },
             captures: BTreeMap::new(),
+            case: None,
             walk: false,
             abandon_after: None,
+            beside_ms: None,
+            cut_after_ms: None,
         }])
     }
 }

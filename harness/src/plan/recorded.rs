@@ -235,6 +235,9 @@ impl Planner {
             *body = as_recorded(fresh, recorded).to_string();
         }
         Ok(Step {
+            case: None,
+            beside_ms: None,
+            cut_after_ms: None,
             cell: Cell { operation: operation.id.clone(), role: (*role).into(), relation, pool_state },
             actor,
             subject: Some(owner),

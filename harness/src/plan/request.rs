@@ -9,6 +9,7 @@ use super::{Planner, Proof, Request};
 use crate::canary::Owner;
 use crate::ledger;
 use crate::operation::{Operation, Place};
+use crate::placeholder;
 use crate::target::file::{Access, Per};
 use crate::tenant::{WRITTEN, rfc3339};
 
@@ -124,7 +125,9 @@ impl Planner {
             query.retain(|(given, _)| given != name);
             query.push((name.clone(), value.clone()));
         }
-        if path.contains('{') {
+        // A value may hold braces of its own.
+        let mut named = operation.path.split('{').skip(1).filter_map(|part| part.split('}').next());
+        if !named.all(|name| operation.parameters_in(Place::Path).any(|p| p.name == name)) {
             return Err(format!(
                 "operation {}: a parameter of {} is not in the document",
                 operation.id, operation.path
@@ -190,7 +193,7 @@ impl Planner {
             Some(owner) => target.tenant.get(owner.index() as usize)?.env.get(naming.role),
             None => target.operator.get(naming.role),
         };
-        values?.contains_key(name).then(|| ledger::placeholder(&ledger::given_name(name, &principal)))
+        values?.contains_key(name).then(|| placeholder::of(&ledger::given_name(name, &principal)))
     }
 
     /// A planted value of the acting principal's own row: `TABLE.COLUMN`.

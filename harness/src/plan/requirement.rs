@@ -4,12 +4,13 @@ use super::Vector;
 use crate::cell::Relation;
 use crate::operation::{Operation, Place};
 use crate::principal::NOBODY;
-use crate::target::file::Access;
+use crate::target::file::{Access, Per, PlantTable};
 
 /// The requirement that a violation by such a step counts against.
 pub(super) fn requirement(
     operation: &Operation,
     access: &Access,
+    table: Option<&PlantTable>,
     role: &str,
     relation: Relation,
     vector: Vector,
@@ -17,24 +18,41 @@ pub(super) fn requirement(
     let allowed = access.open || access.allow.iter().any(|r| r == role);
     match vector {
         Vector::Credential => return "role/bad-credential",
+        Vector::ForgedClaim => return "context/forged-claim",
         _ if !allowed && role == NOBODY => return "role/no-credential",
         _ if !allowed => return "role/refused",
         Vector::ForgedQuery => return "context/forged-query",
         Vector::ForgedHeader => return "context/forged-header",
         Vector::ForgedBody => return "context/forged-body",
+        Vector::ForgedHost => return "context/forged-host",
+        Vector::ForgedForwarded => return "context/forged-forwarded",
+        Vector::ForgedCookie => return "context/forged-cookie",
+        Vector::ForgedPath => return "context/forged-path",
+        Vector::ForgedName => return "context/forged-name",
+        Vector::Repeated => return "context/repeated",
+        Vector::RepeatedKey => return "context/repeated-key",
+        Vector::NestedBody => return "context/nested-body",
+        Vector::BodyReference => return "context/body-reference",
+        Vector::FormBody => return "context/form-body",
+        Vector::Spelling => return "context/spelling",
+        Vector::Override => return "context/override",
+        Vector::Verb => return "context/verb",
         Vector::Cursor => return "read/cursor",
         Vector::HandOver => return "pool/hand-over",
         Vector::Generated => return "read/filter",
         Vector::Twin => return "existence/status",
-        Vector::Plain | Vector::Object | Vector::Filter => {}
+        Vector::Learnt => return "read/learnt",
+        Vector::Plain | Vector::Object | Vector::Filter | Vector::Story | Vector::Overheard => {}
     }
     let objects = operation.parameters_in(Place::Path).any(|p| access.params.contains_key(&p.name));
+    let counts = table.is_some_and(|table| table.per == Per::Row);
     match (&access.list, operation.is_read()) {
         (Some(list), _) if !list.complete => "read/search",
         (Some(_), _) if vector == Vector::Filter => "read/filter",
         (Some(_), _) if objects && relation != Relation::Own => "read/by-id",
         (Some(_), _) => "read/list",
         (None, true) if objects => "read/by-id",
+        (None, true) if counts => "read/aggregate",
         (None, true) => "read/self",
         (None, false) if access.creates.is_some() => "write/create",
         (None, false) if objects => "write/by-id",

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Case;
 use crate::canary::Owner;
-use crate::cell::Cell;
+use crate::cell::{Cell, PoolState, Relation};
 use crate::principal::Principal;
 
 /// What a capture begins with that takes a header's value; the name follows in lower case.
 pub const HEADER: &str = "header:";
+/// What a capture is that takes the last id of a stream of server-sent events.
+pub const STREAM_ID: &str = "sse:id";
 
 /// A step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,9 +32,12 @@ pub struct Step {
     pub request: Request,
     /// What must come of it.
     pub expect: Expect,
-    /// What later steps of the sequence take from the answer: name to JSON pointer, or to [`HEADER`] and a header's name.
+    /// What later steps of the sequence take from the answer: name to JSON pointer, to [`HEADER`] and a header's name, or [`STREAM_ID`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub captures: BTreeMap<String, String>,
+    /// The case that it belongs to, when it offers what another answer yielded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub case: Option<Case>,
     /// Follow the list to its end, page by page.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub walk: bool,
@@ -39,6 +45,41 @@ pub struct Step {
     /// how long a service takes until it has a connection, and until it gives it back, only it can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abandon_after: Option<u8>,
+    /// Sent so many milliseconds after the step before began, on a connection of its own, without waiting for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside_ms: Option<u16>,
+    /// The client goes away so many milliseconds after the answer began, with what had come by then: how a stream without
+    /// an end is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_after_ms: Option<u16>,
+}
+
+impl Step {
+    /// A step that sends nothing: `actor` is whoever may know what is written to `place`.
+    pub fn listening(place: &str, actor: Principal, requirement: &str, pool_state: PoolState) -> Self {
+        Self {
+            cell: Cell { operation: place.into(), role: actor.role.clone(), relation: Relation::Own, pool_state },
+            subject: actor.tenant,
+            actor,
+            vector: Vector::Overheard,
+            requirement: requirement.into(),
+            request: Request {
+                method: "READ".into(),
+                path: place.into(),
+                query: Vec::new(),
+                headers: Vec::new(),
+                body: None,
+                proof: Proof::AsIssued,
+            },
+            expect: Expect { answer: Answer::Success, ..Expect::default() },
+            captures: BTreeMap::new(),
+            case: None,
+            walk: false,
+            abandon_after: None,
+            beside_ms: None,
+            cut_after_ms: None,
+        }
+    }
 }
 
 /// By what means a step reaches for its subject.
@@ -59,10 +100,44 @@ pub enum Vector {
     ForgedHeader,
     /// A tenant id in the body.
     ForgedBody,
+    /// A tenant's name or id as the host.
+    ForgedHost,
+    /// The same in what a proxy says of the host and the path.
+    ForgedForwarded,
+    /// A tenant in cookies.
+    ForgedCookie,
+    /// A tenant before the path.
+    ForgedPath,
+    /// A tenant's name, where others take its id.
+    ForgedName,
+    /// A parameter twice: the own value and the foreign one.
+    Repeated,
+    /// A key of the body twice.
+    RepeatedKey,
+    /// A tenant within a document of the body.
+    NestedBody,
+    /// Fields of the body that are the service's to set, with ids of the subject.
+    BodyReference,
+    /// The body as a form.
+    FormBody,
+    /// The credential's claims rewritten, its signature kept.
+    ForgedClaim,
+    /// An object's id in another spelling.
+    Spelling,
+    /// Another verb than the one that is sent.
+    Override,
+    /// A verb that the document does not have.
+    Verb,
     /// A credential that was altered.
     Credential,
     /// A connection that has just served another.
     HandOver,
+    /// What another step's answer yielded.
+    Learnt,
+    /// One of several steps that together tell something.
+    Story,
+    /// No request at all: what the target wrote by itself.
+    Overheard,
     /// Generated parameters.
     Generated,
     /// The same request on what is another's and on what is nobody's, to be answered alike.
@@ -70,7 +145,7 @@ pub enum Vector {
 }
 
 /// How the actor's credential is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Proof {
     /// As issued; nothing for nobody.
@@ -83,9 +158,29 @@ pub enum Proof {
     Malformed,
     /// A JWT's algorithm replaced by `none` and its signature dropped; other tokens get a stranger's value.
     Unsigned,
+    /// A JWT's claims with the first tenant's id replaced by the second's, its signature kept; other tokens get a
+    /// stranger's value.
+    Reclaimed(String, String),
+    /// One that the run was issued, in a header of the request.
+    Issued,
 }
 
-/// What is sent. `⟦name⟧` stands for a captured value.
+impl Proof {
+    /// Its word, as variables and messages name it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::AsIssued => "as issued",
+            Self::Altered => "altered",
+            Self::Truncated => "truncated",
+            Self::Malformed => "malformed",
+            Self::Unsigned => "unsigned",
+            Self::Reclaimed(..) => "reclaimed",
+            Self::Issued => "issued",
+        }
+    }
+}
+
+/// What is sent. `⟦name⟧` stands for a captured value, see [`crate::placeholder`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
     /// Upper case.

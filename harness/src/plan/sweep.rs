@@ -159,7 +159,7 @@ impl Planner {
                 let Some(role) = cast.access.allow.first() else { return Ok(steps) };
                 let given = self.prepared(cast, role, &mut steps)?;
                 let mut step = self.step(cast, role, Relation::Own, Vector::Credential, given)?;
-                step.request.proof = *proof;
+                step.request.proof = proof.clone();
                 step.cell.role = NOBODY.into();
                 step.expect = Expect { answer: Answer::Refused, ..Expect::default() };
                 steps.push(step);
@@ -177,12 +177,30 @@ impl Planner {
             }
             Variant::Child => {
                 let mut step = self.child(cast, role, template.relation, Vector::Object)?;
+                if cast.operation.is_read() {
+                    step.requirement = "read/child".into();
+                }
                 step.expect = Expect { answer: Answer::Denied, ..Expect::default() };
                 steps.push(step);
             }
             Variant::Filter(name) => steps.push(self.filtered(cast, role, template.relation, name)?),
             Variant::Cursor => self.cursor(cast, role, &mut steps)?,
-            Variant::Forged(forge, word) => self.forge(cast, role, template.relation, *forge, *word, &mut steps)?,
+            Variant::Forged(forge, word) => {
+                let owner = self.owner_of(cast, template.relation);
+                let vector = match forge {
+                    Forge::Query => Vector::ForgedQuery,
+                    Forge::Header => Vector::ForgedHeader,
+                    Forge::Body => Vector::ForgedBody,
+                };
+                let forged = |mut request: Request| match word {
+                    Some(_) => {
+                        request.query.push(("tenant_id".into(), self.holdings.tenant_id(owner).to_string()));
+                        request
+                    }
+                    None => self.forged(request, *forge, owner),
+                };
+                self.forge(cast, role, template.relation, vector, &mut steps, forged)?;
+            }
         }
         Ok(steps)
     }
@@ -245,7 +263,7 @@ impl Planner {
     }
 
     /// Reads what the last step made: its owner can, another tenant cannot.
-    fn read_back(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<(), String> {
+    pub(super) fn read_back(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<(), String> {
         let Some((reader, access, parameter)) = self.reader_of(cast) else { return Ok(()) };
         let narrowed = |r: &str| self.narrowing(r, cast.access.table.as_deref()).is_some();
         let by = if access.allow.iter().any(|r| r == role) && !narrowed(role) {
@@ -389,33 +407,21 @@ impl Planner {
         Ok(())
     }
 
-    fn forge(
+    /// A request into which `forged` puts the subject: as if it were the subject's own, and without its object.
+    pub(super) fn forge(
         &self,
         cast: &Cast<'_>,
         role: &str,
         relation: Relation,
-        forge: Forge,
-        word: Option<u64>,
+        vector: Vector,
         steps: &mut Vec<Step>,
+        forged: impl FnOnce(Request) -> Request,
     ) -> Result<(), String> {
         let given = self.prepared(cast, role, steps)?;
-        let vector = match forge {
-            Forge::Query => Vector::ForgedQuery,
-            Forge::Header => Vector::ForgedHeader,
-            Forge::Body => Vector::ForgedBody,
-        };
         // Objects are the subject's, so that a service that believes the forgery has something to give away.
         let named = if names_object(cast) { relation } else { Relation::Own };
         let mut step = self.step(cast, role, named, vector, given)?;
-        let owner = self.owner_of(cast, relation);
-        step.request = match word {
-            Some(_) => {
-                let mut request = step.request;
-                request.query.push(("tenant_id".into(), self.holdings.tenant_id(owner).to_string()));
-                request
-            }
-            None => self.forged(step.request, forge, owner),
-        };
+        step.request = forged(step.request);
         step.cell.relation = relation;
         step.subject = (relation == Relation::Foreign).then_some(cast.other);
         step.requirement = self.requirement(cast, role, relation, vector);
@@ -518,8 +524,11 @@ impl Planner {
             request,
             expect: Expect::default(),
             captures: BTreeMap::new(),
+            case: None,
             walk: false,
             abandon_after: None,
+            beside_ms: None,
+            cut_after_ms: None,
         })
     }
 
@@ -529,8 +538,9 @@ impl Planner {
         ((state << 21 | turn & 0x1f_ffff) & 0x1ff_ffff) as u32
     }
 
-    fn requirement(&self, cast: &Cast<'_>, role: &str, relation: Relation, vector: Vector) -> String {
-        requirement(cast.operation, cast.access, role, relation, vector).into()
+    pub(super) fn requirement(&self, cast: &Cast<'_>, role: &str, relation: Relation, vector: Vector) -> String {
+        let table = cast.access.table.as_deref().and_then(|name| self.holdings.table(name));
+        requirement(cast.operation, cast.access, table, role, relation, vector).into()
     }
 }
 
@@ -539,7 +549,7 @@ fn names_object(cast: &Cast<'_>) -> bool {
 }
 
 /// The parameter that takes the id of a row of `table`.
-fn id_parameter(operation: &Operation, access: &Access, table: &str) -> Option<String> {
+pub(super) fn id_parameter(operation: &Operation, access: &Access, table: &str) -> Option<String> {
     let mut path = operation.parameters_in(Place::Path);
     let named = path.find(|p| access.params.get(&p.name).is_some_and(|r| r.split('.').next() == Some(table)));
     named.map(|p| p.name.clone())

@@ -254,6 +254,7 @@ mod tests {
     fn operations() -> Vec<Operation> {
         let parameter = |name: &str, place| Parameter { name: name.into(), place, required: true, schema: Value::Null };
         let operation = |id: &str, method: &str, path: &str, parameters| Operation {
+            answer: None,
             id: id.into(),
             method: method.into(),
             path: path.into(),

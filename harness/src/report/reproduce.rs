@@ -263,11 +263,11 @@ fn sent(plan: &Plan, step: &Step, variables: &mut BTreeMap<String, String>) -> S
             _ => format!("credential of the {}", step.actor),
         };
         let name = step.actor.token_variable();
-        let token = match request.proof {
+        let token = match &request.proof {
             Proof::Malformed => "not.a.credential".into(),
             Proof::AsIssued => format!("${{{name}}}"),
             proof => {
-                let how = format!("{proof:?}").to_lowercase();
+                let how = proof.word();
                 let altered = format!("{name}_{}", how.to_uppercase());
                 variables.insert(altered.clone(), format!("{what}, {how}"));
                 format!("${{{altered}}}")

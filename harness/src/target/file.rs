@@ -58,7 +58,8 @@ fn default_timeout_s() -> u64 {
 }
 
 /// How the service is started. In `args` and `env`: `{address}` (host:port to listen on), `{port}`, `{pool_size}`,
-/// `{secret:N}` (N random bytes as hex, made once a run), `{database}` (administrator's URL), `{database:ROLE}`.
+/// `{secret:N}` (N random bytes as hex, made once a run), `{objects}` (an empty folder of the run: what the service
+/// keeps there is looked at, each object below a path that names its tenant by id), `{database}` (administrator's URL), `{database:ROLE}`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Launch {
@@ -230,6 +231,12 @@ pub struct Access {
     /// Query parameters that every request has, as they stand here.
     #[serde(default)]
     pub always: BTreeMap<String, String>,
+    /// Query parameters under which it stays open and shows what comes, in place of `always`; for event streams.
+    #[serde(default)]
+    pub live: Option<BTreeMap<String, String>>,
+    /// The credential that it issues, when it issues one.
+    #[serde(default)]
+    pub issues: Option<Issued>,
     /// The shape of its answer, when it lists rows.
     #[serde(default)]
     pub list: Option<ListShape>,
@@ -252,6 +259,16 @@ pub struct Access {
     /// Relations that mean something here; all of them when absent.
     #[serde(default)]
     pub relations: Option<Vec<Relation>>,
+}
+
+/// A credential that an operation issues.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Issued {
+    /// The application role that it proves.
+    pub role: String,
+    /// JSON pointer to it.
+    pub token: String,
 }
 
 /// An operation that makes what another one needs.
@@ -353,7 +370,7 @@ impl TargetFile {
             }
         }
         for operation in &self.operation {
-            for role in &operation.allow {
+            for role in operation.allow.iter().chain(operation.issues.as_ref().map(|issued| &issued.role)) {
                 known("application role", role, &roles)?;
             }
             if let Some(table) = &operation.table {

@@ -1,6 +1,6 @@
 //! The target's front door: sends one request, reads one answer, bounded in time and size.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use reqwest::Client;
 use reqwest::{Method, Response};
@@ -54,7 +54,8 @@ pub fn url_of(request: &Request, fill: &dyn Fn(&str) -> String) -> String {
     url
 }
 
-/// Sends `request` and reads the whole answer.
+/// Sends `request`, whose placeholders are filled in, to `url`, and reads the whole answer, or what came of it when the
+/// client goes away after `cut`.
 ///
 /// # Errors
 /// The outcome that says why there is no answer.
@@ -63,8 +64,8 @@ pub async fn exchange(
     base_url: &str,
     request: &Request,
     url: &str,
-    body: Option<String>,
     credential: &Presented,
+    cut: Option<Duration>,
 ) -> std::result::Result<Raw, Outcome> {
     let failed = |e: reqwest::Error| {
         if e.is_timeout() { Outcome::TimedOut } else { Outcome::Failed { why: without_url(e) } }
@@ -79,25 +80,34 @@ pub async fn exchange(
     for (name, value) in request.headers.iter().chain(&credential.headers) {
         builder = builder.header(name, value);
     }
-    if let (Some((content_type, _)), Some(body)) = (&request.body, body) {
-        builder = builder.header("content-type", content_type).body(body);
+    if let Some((content_type, body)) = &request.body {
+        builder = builder.header("content-type", content_type).body(body.clone());
     }
     let mut answer = builder.send().await.map_err(failed)?;
+    // From the answer's beginning: a slow service is listened to as long as a quick one.
+    let until = cut.map(|cut| Instant::now() + cut);
     let status = answer.status().as_u16();
     let headers = answer
         .headers()
         .iter()
         .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let headers = headers.collect();
-    let (body, cut) = read(&mut answer).await;
+    let (body, cut) = read(&mut answer, until).await;
     Ok(Raw { status, headers, body, cut })
 }
 
-/// The body as far as it comes, and why it is not whole.
-async fn read(answer: &mut Response) -> (Vec<u8>, Option<String>) {
+/// The body as far as it comes, or as it comes `until` then, and why it is not whole.
+async fn read(answer: &mut Response, until: Option<Instant>) -> (Vec<u8>, Option<String>) {
     let mut body = Vec::new();
     loop {
-        match answer.chunk().await {
+        let chunk = match until {
+            Some(until) => match tokio::time::timeout_at(until.into(), answer.chunk()).await {
+                Ok(chunk) => chunk,
+                Err(_) => return (body, None),
+            },
+            None => answer.chunk().await,
+        };
+        match chunk {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return (body, None),
             Err(e) if e.is_timeout() => return (body, Some("it did not end in time".into())),
@@ -114,7 +124,7 @@ async fn read(answer: &mut Response) -> (Vec<u8>, Option<String>) {
 /// # Errors
 /// Why it is not whole.
 pub async fn whole(mut answer: Response) -> std::result::Result<Vec<u8>, String> {
-    match read(&mut answer).await {
+    match read(&mut answer, None).await {
         (body, None) => Ok(body),
         (_, Some(why)) => Err(format!("broke off: {why}")),
     }

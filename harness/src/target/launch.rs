@@ -25,6 +25,8 @@ pub struct Surroundings {
     pub role_urls: BTreeMap<String, String>,
     /// `{secret:N}`: made once a run, one a length.
     pub secrets: BTreeMap<usize, String>,
+    /// `{objects}`: the folder in which the target may keep its objects.
+    pub objects: Option<PathBuf>,
     /// Overrides of `[launch.env]`.
     pub env: BTreeMap<String, String>,
     /// Database role to use wherever `{database:ROLE}` stands for another: old to new.
@@ -61,7 +63,7 @@ impl Surroundings {
                 let lone = || Error::Usage(format!("`{text}`: lone `{brace}`; write `{brace}{brace}` for the brace"));
                 let (word, after) = after.split_once('}').filter(|_| brace == "{").ok_or_else(lone)?;
                 out.push_str(&self.word(word, port, pool_size).ok_or_else(|| {
-                    let known = ["address", "port", "pool_size", "database", "database:ROLE", "secret:N"];
+                    let known = ["address", "port", "pool_size", "database", "database:ROLE", "objects", "secret:N"];
                     crate::error::unknown("placeholder", word, known)
                 })?);
                 after
@@ -78,6 +80,7 @@ impl Surroundings {
                 "port" => Some(port.to_string()),
                 "pool_size" => Some(pool_size.unwrap_or(10).to_string()),
                 "database" => self.admin_url.clone(),
+                "objects" => self.objects.as_ref().map(|folder| folder.display().to_string()),
                 _ => None,
             },
             Some(("database", role)) => {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use oas3::spec::ParameterIn;
+use oas3::spec::{MediaType, ParameterIn};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -61,14 +61,11 @@ pub fn operations(document: &str, origin: &str) -> Result<Vec<Operation>> {
                 parameters.push(Parameter { name: name.into(), place: Place::Path, required: true, schema });
             }
         }
-        let body = operation.request_body.as_ref().and_then(|body| body.resolve(&spec).ok()).and_then(|body| {
-            body.content.into_iter().next().map(|(content_type, media)| Body {
-                content_type,
-                schema: media.schema.map_or(Value::Bool(true), |schema| {
-                    inlined(&serde_json::to_value(&schema).unwrap_or(Value::Bool(true)), &raw)
-                }),
-            })
-        });
+        let body = operation.request_body.as_ref().and_then(|body| body.resolve(&spec).ok());
+        let body = body.and_then(|body| first_body(body.content, &raw));
+        let answers = operation.responses(&spec);
+        let answer = answers.into_iter().find(|(status, _)| status.starts_with('2'));
+        let answer = answer.and_then(|(_, answer)| first_body(answer.content, &raw));
         let item = raw.pointer("/paths").and_then(|p| p.get(&path)?.get(method.as_str().to_lowercase()));
         let own = item.and_then(|item| item.get("security")).or_else(|| raw.get("security"));
         // A document that speaks of no security at all does not mean that there is none.
@@ -77,12 +74,22 @@ pub fn operations(document: &str, origin: &str) -> Result<Vec<Operation>> {
             || own.and_then(Value::as_array).is_some_and(|schemes| {
                 !schemes.is_empty() && schemes.iter().all(|scheme| scheme.as_object().is_some_and(|s| !s.is_empty()))
             });
-        all.push(Operation { id, method: method.to_string().to_uppercase(), path, parameters, body, secured });
+        all.push(Operation { id, method: method.to_string().to_uppercase(), path, parameters, body, answer, secured });
     }
     if all.is_empty() {
         return Err(wrong("it has no operation".into()));
     }
     Ok(all)
+}
+
+/// The first of the media types that a body comes in.
+fn first_body(content: impl IntoIterator<Item = (String, MediaType)>, document: &Value) -> Option<Body> {
+    content.into_iter().next().map(|(content_type, media)| Body {
+        content_type,
+        schema: media.schema.map_or(Value::Bool(true), |schema| {
+            inlined(&serde_json::to_value(&schema).unwrap_or(Value::Bool(true)), document)
+        }),
+    })
 }
 
 fn place(location: &ParameterIn) -> Place {

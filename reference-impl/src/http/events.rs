@@ -23,6 +23,7 @@ use crate::defects::{Defect, on};
 use crate::problem::{LineError, Problem, Refusals};
 use crate::store::AuditStore;
 use crate::store::events::Filter;
+use crate::{believed, careless};
 
 /// Lines of a bulk at most.
 const LINES_MAX: usize = 1_000;
@@ -110,11 +111,24 @@ pub async fn create_event(
             let key =
                 key.to_str().map_err(|_| Problem::BadRequest("Idempotency-Key must be ASCII".into()))?.to_string();
             text("Idempotency-Key", &key, 200)?;
-            once(&caller, key, new).await?
+            match on(Defect::KeysShared).then(|| careless::answered(&key)).flatten() {
+                Some(event) => event,
+                None => once(&caller, key, new).await?,
+            }
         }
     };
+    if let Some(key) = headers.get("idempotency-key").filter(|_| on(Defect::KeysShared)) {
+        careless::answer(key.to_str().unwrap_or_default().into(), &event);
+    }
     let location = HeaderValue::from_str(&format!("/v1/events/{}", event.id)).map_err(|_| Problem::Internal)?;
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(event)).into_response())
+    let mut response = (StatusCode::CREATED, [(header::LOCATION, location)], Json(&event)).into_response();
+    if [Defect::LogTells, Defect::ErrorTells, Defect::HeaderTells].into_iter().any(on) {
+        let before = careless::written(&event).parse().map_err(|_| Problem::Internal)?;
+        if on(Defect::HeaderTells) {
+            response.headers_mut().insert("x-before", before);
+        }
+    }
+    Ok(response)
 }
 
 /// Writes one event, whose details must fit its type.
@@ -180,7 +194,7 @@ pub async fn create_events_bulk(
 ) -> Result<impl IntoResponse, Problem> {
     let whole = std::str::from_utf8(&bytes).map_err(|_| Problem::BadRequest("the body must be UTF-8".into()))?;
     let (mut tenant, mut believed) = (caller.tenant().ok_or(Problem::Forbidden)?, String::new());
-    if on(Defect::TenantFromBody) {
+    if on(Defect::TenantFromBody) || on(Defect::TenantFromNested) {
         (tenant, believed) = tenant_named(tenant, whole);
     }
     let whole = if believed.is_empty() { whole } else { &believed };
@@ -212,8 +226,7 @@ fn tenant_named(own: Uuid, lines: &str) -> (Uuid, String) {
         ["occurred_at", "actor", "action", "target", "outcome", "source_ip", "user_agent", "external_id", "details"];
     let (mut named, mut left) = (None, String::new());
     for line in lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Map<_, _>>(line).ok()) {
-        let of = |line: &serde_json::Map<String, serde_json::Value>| line.get("tenant_id")?.as_str()?.parse().ok();
-        named = named.or_else(|| of(&line));
+        named = named.or_else(|| believed::line(&line));
         let kept: serde_json::Map<_, _> = line.into_iter().filter(|(key, _)| FIELDS.contains(&key.as_str())).collect();
         left.push_str(&format!("{}\n", serde_json::Value::Object(kept)));
     }
@@ -351,7 +364,8 @@ pub async fn get_event(
     Ids([id]): Ids<1>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let event = read(&caller, id).await?;
+    let told = |e| if on(Defect::ErrorTells) { Problem::BadRequest(careless::last_written()) } else { e };
+    let event = read(&caller, id).await.map_err(told)?;
     // Events never change, and the tag is made only of what the caller was let see.
     let digest = Sha256::digest(serde_json::to_vec(&event).map_err(|_| Problem::Internal)?);
     let tag = format!("\"{}\"", hex::encode(&digest[..12]));

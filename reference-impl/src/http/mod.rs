@@ -41,6 +41,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -48,7 +49,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::stream::Streams;
+use crate::believed;
 use crate::cursor::Sealer;
+use crate::defects::{Defect, on};
 use crate::hot::Lists;
 use crate::limits::{self, Limits};
 use crate::objects::Objects;
@@ -210,7 +213,7 @@ pub fn router(app: App) -> Router {
     let (router, _) = routes();
     #[cfg(feature = "defects")]
     let router = router.layer(middleware::from_fn_with_state(app.clone(), telling::told));
-    router
+    let router = router
         .merge(web::routes(&app))
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
@@ -220,7 +223,11 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), counted))
         .layer(middleware::from_fn_with_state(app.clone(), log::logged))
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(app)
+        .with_state(app);
+    if on(Defect::TenantFromPath) || on(Defect::MethodOverride) {
+        return Router::new().fallback_service(ServiceBuilder::new().map_request(believed::rewritten).service(router));
+    }
+    router
 }
 
 async fn bounded(request: Request, next: Next) -> Response {

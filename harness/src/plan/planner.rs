@@ -1,0 +1,167 @@
+//! Draws the sequences of a plan, part by part.
+
+use std::sync::Arc;
+
+use super::{Case, Plan, Sequence, existence, forgery, learnt, request, story, sweep};
+use crate::cell::PoolState;
+use crate::error::{Error, Result};
+use crate::tenant::Holdings;
+
+/// Where the turns of forgeries and of stories begin, so that no two writes have a number in common.
+const FORGERY_TURN: u64 = 1 << 18;
+const STORY_TURN: u64 = 3 << 17;
+const LEARNT_TURN: u64 = 3 << 18;
+/// Each case of the corpus is driven with so many in all: itself, and others near it.
+const NEAR: u64 = 3;
+/// Of the generated cases, one in so many offers what another answer yielded.
+const ONE_LEARNT_IN: u64 = 5;
+
+/// What the sequences of one pool state are drawn from.
+struct Sketches {
+    templates: Vec<sweep::Template>,
+    twins: Vec<existence::Twin>,
+    /// Each forgery is tried in one pool state.
+    forgeries: Vec<forgery::Forgery>,
+    stories: Vec<story::Story>,
+    /// Which of the pool states it is.
+    place: u64,
+}
+
+/// The parts of a plan, in the order that they are driven.
+#[derive(Clone, Copy)]
+enum Part {
+    Recorded,
+    Recalled,
+    Swept,
+    HandedOver,
+    Ranged,
+    Compared,
+    Forged,
+    Told,
+    Generated,
+}
+
+/// Draws the sequences of a plan.
+pub struct Planner {
+    pub(super) plan: Arc<Plan>,
+    pub(super) holdings: Holdings,
+    pub(super) tenant_words: Vec<String>,
+    pub(super) links: Vec<learnt::Link>,
+}
+
+impl Planner {
+    /// A planner of `plan`.
+    pub fn new(plan: Arc<Plan>) -> Self {
+        let tenant_words = request::tenant_words(&plan.operations);
+        let mut planner = Self { holdings: plan.holdings(), tenant_words, plan, links: Vec::new() };
+        planner.links = learnt::links(&planner);
+        planner
+    }
+
+    /// The case near one of the corpus: each is driven as it is, and then others like it.
+    fn near(&self, pool_state: PoolState, turn: u64) -> Option<Case> {
+        let kept = &self.plan.corpus[(turn / NEAR) as usize];
+        if turn.is_multiple_of(NEAR) {
+            return Some(kept.clone());
+        }
+        learnt::varied(&self.links, kept, self.plan.seed.bytes(&format!("near {pool_state}"), turn))
+    }
+
+    /// The case that is generated at that turn, where one is.
+    fn learnt_case(&self, pool_state: PoolState, turn: u64) -> Option<Case> {
+        let seed = || self.plan.seed.bytes(&format!("learnt {pool_state}"), turn);
+        turn.is_multiple_of(ONE_LEARNT_IN).then(|| learnt::drawn(&self.links, seed())).flatten()
+    }
+
+    /// The sequences of one pool state, part by part.
+    ///
+    /// # Errors
+    /// The iterator yields an error where the target file and the document do not fit together.
+    pub fn into_sequences(self, pool_state: PoolState) -> impl Iterator<Item = Result<Sequence>> + Send {
+        let sketches = self.sketches(pool_state);
+        let end = self.parts(&sketches).iter().map(|(_, length)| length).sum();
+        (0..end).filter_map(move |number| self.numbered(pool_state, number, &sketches).transpose())
+    }
+
+    /// One sequence again, by its number; none where nothing is planned under it.
+    ///
+    /// # Errors
+    /// As [`Planner::into_sequences`].
+    pub fn sequence(&self, pool_state: PoolState, number: u64) -> Result<Option<Sequence>> {
+        self.numbered(pool_state, number, &self.sketches(pool_state))
+    }
+
+    fn sketches(&self, pool_state: PoolState) -> Sketches {
+        let states = self.plan.pool_states().count().max(1);
+        let place = self.plan.pool_states().position(|state| state == pool_state).unwrap_or(0);
+        Sketches {
+            templates: sweep::templates(self),
+            twins: self.twins(),
+            forgeries: forgery::forgeries(self).into_iter().skip(place).step_by(states).collect(),
+            stories: story::stories(self),
+            place: place as u64,
+        }
+    }
+
+    /// The parts of what one pool state drives, in order, each with the number of its sequences.
+    fn parts(&self, sketches: &Sketches) -> Vec<(Part, u64)> {
+        if !self.plan.recorded.is_empty() {
+            return vec![(Part::Recorded, self.recordings())];
+        }
+        let states = self.plan.pool_states().count().max(1) as u64;
+        vec![
+            (Part::Recalled, self.plan.corpus.len() as u64 * NEAR),
+            (Part::Swept, sketches.templates.len() as u64 * u64::from(self.plan.bounds.pairs)),
+            (Part::HandedOver, self.hand_overs()),
+            (Part::Ranged, self.ranges()),
+            (Part::Compared, sketches.twins.len() as u64),
+            (Part::Forged, sketches.forgeries.len() as u64),
+            (Part::Told, sketches.stories.len() as u64),
+            (Part::Generated, self.plan.bounds.cases_max / states),
+        ]
+    }
+
+    fn numbered(&self, pool_state: PoolState, number: u64, sketches: &Sketches) -> Result<Option<Sequence>> {
+        let mut turn = number;
+        let mut parts = self.parts(sketches).into_iter();
+        let part = parts.find_map(|(part, length)| {
+            if turn < length {
+                return Some(part);
+            }
+            turn -= length;
+            None
+        });
+        let Some(part) = part else { return Ok(None) };
+        let index = turn as usize;
+        let case = |case: Option<Case>| case.map(|case| self.learnt(pool_state, &case, LEARNT_TURN + number));
+        let steps = match part {
+            Part::Recorded => self.recorded(pool_state, turn),
+            Part::Recalled => case(self.near(pool_state, turn)).unwrap_or(Ok(Vec::new())),
+            Part::Swept => {
+                let (pair, index) = (index / sketches.templates.len(), index % sketches.templates.len());
+                self.sweep(pool_state, &sketches.templates[index], turn, pair as u32)
+            }
+            Part::HandedOver => self.hand_over(pool_state, turn),
+            Part::Ranged => self.range(pool_state, turn),
+            Part::Compared => self.compared(pool_state, &sketches.twins[index], turn),
+            Part::Forged => self.forgery(pool_state, &sketches.forgeries[index], FORGERY_TURN + turn),
+            Part::Told => self.story(pool_state, &sketches.stories[index], STORY_TURN + turn + sketches.place),
+            Part::Generated => {
+                case(self.learnt_case(pool_state, turn)).unwrap_or_else(|| self.generated(pool_state, turn))
+            }
+        };
+        let steps = steps.map_err(|why| Error::Usage(format!("target file {}: {why}", self.plan.target.name)))?;
+        Ok((!steps.is_empty()).then_some(Sequence { number, steps }))
+    }
+
+    /// The account of what is planted.
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
+    /// Sequences planned in all pool states; walks of lists add requests to this.
+    pub fn size(&self) -> u64 {
+        let of = |state| self.parts(&self.sketches(state)).iter().map(|(_, length)| length).sum::<u64>();
+        self.plan.pool_states().map(of).sum()
+    }
+}
