@@ -32,7 +32,7 @@ pub struct Header {
 }
 
 /// One line after the first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Entry {
     /// What the database held, while nothing was driven.
@@ -42,6 +42,21 @@ pub enum Entry {
     },
     /// What came of a step.
     Observation(Box<Observation>),
+}
+
+impl Entry {
+    /// The entry of one line. What it is shows at its beginning: to try one after the other would read maps of numbers as
+    /// maps of text.
+    fn parse(line: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Taken {
+            snapshot: Snapshot,
+        }
+        if line.starts_with(r#"{"snapshot":"#) {
+            return serde_json::from_str(line).map(|Taken { snapshot }| Self::Snapshot { snapshot });
+        }
+        serde_json::from_str(line).map(Self::Observation)
+    }
 }
 
 /// The recorded outcome of one step.
@@ -251,6 +266,6 @@ pub fn read(path: &Path) -> Result<(Header, impl Iterator<Item = Result<Entry>> 
     }
     let entries = lines
         .map_while(std::result::Result::ok)
-        .map(|line| serde_json::from_str(&line).map_err(|e| Error::Usage(format!("broken line in the history: {e}"))));
+        .map(|line| Entry::parse(&line).map_err(|e| Error::Usage(format!("broken line in the history: {e}"))));
     Ok((header, entries))
 }

@@ -62,9 +62,7 @@ impl<'a> Course<'a> {
         let began = Instant::now();
         let until = plan.bounds.time_s_max.map(|s| began + Duration::from_secs(s));
         let planned = Planner::new(plan.clone()).size();
-        let env = campaign.target.launch.iter().flat_map(|launch| launch.env.values());
-        let keeps = env.into_iter().any(|value| value.contains("{objects}"));
-        let objects = stage.surroundings.objects.clone().filter(|_| keeps);
+        let objects = stage.surroundings.objects.clone().filter(|_| campaign.target.keeps_objects());
         let overhearing = Overhearing::new(run.log(), objects);
         Self {
             campaign,

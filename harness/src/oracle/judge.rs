@@ -304,8 +304,12 @@ impl Judge {
     fn closed(&self, requirement: &Requirement) -> Option<String> {
         let open = self.ground.plan.channels();
         let closed = requirement.channels.iter().find(|channel| !open.contains(&channel.as_str()))?;
-        let why =
-            if closed == "capture" { "no recorded traffic is played" } else { "the target file gives no database" };
+        let why = match closed.as_str() {
+            "capture" => "no recorded traffic is played",
+            "log" => "the target is not launched here",
+            "objects" => "the target file gives no folder for objects",
+            _ => "the target file gives no database",
+        };
         Some(format!("the channel {closed} is not open: {why}"))
     }
 

@@ -176,7 +176,7 @@ impl Plan {
     /// The channels that can be listened on.
     pub fn channels(&self) -> Vec<&'static str> {
         let capture = (!self.recorded.is_empty()).then_some("capture");
-        self.target.channels().iter().copied().chain(capture).collect()
+        self.target.channels().into_iter().chain(capture).collect()
     }
 
     /// The cells that this plan must cover.

@@ -405,9 +405,25 @@ impl TargetFile {
         Duration::from_secs(self.timeout_s.max(1))
     }
 
-    /// The channels that can be listened on: HTTP and the document always, the others where there is a database.
-    pub fn channels(&self) -> &'static [&'static str] {
-        if self.database.is_some() { &["http", "spec", "sql", "wiretap"] } else { &["http", "spec"] }
+    /// The channels that can be listened on: HTTP and the document always; SQL where there is a database; the log of what is
+    /// launched, and its objects where it is told a folder for them.
+    pub fn channels(&self) -> Vec<&'static str> {
+        let mut open = vec!["http", "spec"];
+        if self.database.is_some() {
+            open.extend(["sql", "wiretap"]);
+        }
+        if self.launch.is_some() {
+            open.push("log");
+        }
+        if self.keeps_objects() {
+            open.push("objects");
+        }
+        open
+    }
+
+    /// Whether the target is told where to keep objects.
+    pub fn keeps_objects(&self) -> bool {
+        self.launch.iter().flat_map(|launch| launch.env.values()).any(|value| value.contains("{objects}"))
     }
 
     /// What the file says of an operation.
