@@ -362,22 +362,15 @@ impl Judge {
 
 /// The requirements that an observation speaks for: the step's, and those that its answer shows by the way.
 fn spoken_for(observation: &Observation) -> impl Iterator<Item = &str> {
-    let step = &observation.step;
-    let lists = step.expect.lists.as_ref();
-    let total = observation.answered().and_then(|a| a.list.as_ref()).is_some_and(|list| list.total.is_some());
-    let narrowed = lists.is_some_and(|list| list.narrowed_to.is_some());
-    let status = observation.answered().map(|a| a.status);
-    let mut all = vec![step.requirement.as_str()];
-    match step.requirement.as_str() {
-        "existence/status" => all.extend(["existence/headers", "existence/body"]),
-        "write/tampering" => all.push("write/overreach"),
-        _ => {}
-    }
-    all.extend(status.map(|_| "read/header"));
-    all.extend(status.filter(|status| *status >= 400).map(|_| "read/error"));
-    all.extend((lists.is_some() && total).then_some("read/total"));
-    all.extend(narrowed.then_some("role/own-rows"));
-    all.into_iter()
+    let answer = observation.answered();
+    let total = answer.and_then(|answer| answer.list.as_ref()).is_some_and(|list| list.total.is_some());
+    let shown = [
+        ("read/header", answer.is_some()),
+        ("read/error", answer.is_some_and(|answer| answer.status >= 400)),
+        ("read/total", total && observation.step.expect.lists.is_some()),
+    ];
+    let shown = shown.into_iter().filter_map(|(id, shows)| shows.then_some(id));
+    observation.step.speaks_for().chain(shown)
 }
 
 fn worth(observation: &Observation) -> Worth {

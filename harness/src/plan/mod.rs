@@ -181,12 +181,13 @@ impl Plan {
 
     /// The cells that this plan must cover.
     pub fn cells(&self) -> BTreeSet<Cell> {
-        if !self.recorded.is_empty() {
-            return self.recorded_cells();
-        }
         let mut cells = BTreeSet::new();
         if self.only_compares() {
             return cells;
+        }
+        let planner = Planner::new(Arc::new(self.clone()));
+        if !self.recorded.is_empty() || !planner.drives_all() {
+            return planner.cells();
         }
         for pool_state in self.pool_states() {
             for operation in &self.operations {
@@ -199,15 +200,6 @@ impl Plan {
             }
         }
         cells
-    }
-
-    /// The cells that recorded traffic visits.
-    fn recorded_cells(&self) -> BTreeSet<Cell> {
-        let planner = Planner::new(Arc::new(self.clone()));
-        let numbers = || self.pool_states().flat_map(|state| (0..planner.recordings()).map(move |n| (state, n)));
-        // What cannot be planned is said when it is driven.
-        let steps = numbers().flat_map(|(state, number)| planner.recorded(state, number).unwrap_or_default());
-        steps.map(|step| step.cell).collect()
     }
 
     /// The plan in a few numbers.

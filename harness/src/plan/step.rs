@@ -165,6 +165,26 @@ pub enum Proof {
     Issued,
 }
 
+impl Step {
+    /// The requirements that it speaks for, whatever is answered.
+    pub fn speaks_for(&self) -> impl Iterator<Item = &str> {
+        let beside: &[&str] = match self.requirement.as_str() {
+            "existence/status" => &["existence/headers", "existence/body"],
+            "write/tampering" => &["write/overreach"],
+            _ => &[],
+        };
+        let narrowed = self.expect.lists.as_ref().is_some_and(|list| list.narrowed_to.is_some());
+        std::iter::once(self.requirement.as_str())
+            .chain(beside.iter().copied())
+            .chain(narrowed.then_some("role/own-rows"))
+    }
+
+    /// Whether it shows what one's own are, and nothing else.
+    pub fn is_control(&self) -> bool {
+        self.cell.relation == Relation::Own && self.expect.answer == Answer::Success
+    }
+}
+
 impl Proof {
     /// Its word, as variables and messages name it.
     pub fn word(&self) -> &'static str {
