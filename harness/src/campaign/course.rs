@@ -19,7 +19,7 @@ use crate::history::{self, Entry, Observation, Outcome};
 use crate::ledger::Ledger;
 use crate::oracle::Judge;
 use crate::patience::Patience;
-use crate::plan::{Coverage, NONINTERFERENCE, Plan, Planner};
+use crate::plan::{Coverage, NONINTERFERENCE, Plan, Planner, Sequence};
 use crate::postgres::Source;
 use crate::settle::Settling;
 use crate::target::http;
@@ -44,6 +44,8 @@ pub(super) struct Course<'a> {
     coverage: Coverage,
     began: Instant,
     until: Option<Instant>,
+    /// Parts of the run that are still to come: pool states, and the worlds.
+    left: u32,
     planned: u64,
     number: u64,
     /// What was learnt of given tenants, once they are settled in.
@@ -62,6 +64,7 @@ impl<'a> Course<'a> {
         let began = Instant::now();
         let until = plan.bounds.time_s_max.map(|s| began + Duration::from_secs(s));
         let planned = Planner::new(plan.clone()).size();
+        let left = plan.pool_states().count() as u32 + 1;
         let objects = stage.surroundings.objects.clone().filter(|_| campaign.target.keeps_objects());
         let overhearing = Overhearing::new(run.log(), objects);
         Self {
@@ -76,6 +79,7 @@ impl<'a> Course<'a> {
             coverage: Coverage::default(),
             began,
             until,
+            left,
             planned,
             number: 0,
             ledger: None,
@@ -167,7 +171,14 @@ impl<'a> Course<'a> {
     async fn pool_state(&mut self, state: PoolState, base_url: &str) -> Result<()> {
         let door = Arc::new(self.door(base_url).await?);
         let planner = Planner::new(self.plan.clone());
-        let sequences: Sequences = Arc::new(Mutex::new(Box::new(planner.into_sequences(state))));
+        // What must be covered is driven in every pool state; what is generated takes the time that is left, each its share.
+        let (generated, share) = (planner.generated_from(state), self.share());
+        let on_time = move |sequence: &Result<Sequence>| {
+            let extra = sequence.as_ref().is_ok_and(|sequence| sequence.number >= generated);
+            !extra || share.is_none_or(|share| Instant::now() < share)
+        };
+        let sequences = planner.into_sequences(state).take_while(on_time);
+        let sequences: Sequences = Arc::new(Mutex::new(Box::new(sequences)));
         let lanes = match state.lanes {
             Lanes::One => 1,
             Lanes::Many => self.plan.bounds.workers,
@@ -269,6 +280,14 @@ impl<'a> Course<'a> {
             (self.run.events)(Event::Found(sentence));
         }
         Ok(())
+    }
+
+    /// When the next part of the run has had its share of the time that is left.
+    fn share(&mut self) -> Option<Instant> {
+        let parts = self.left.max(1);
+        self.left = parts - 1;
+        let now = Instant::now();
+        self.until.map(|until| now + until.saturating_duration_since(now) / parts)
     }
 
     fn over(&self) -> bool {

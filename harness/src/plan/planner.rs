@@ -112,6 +112,12 @@ impl Planner {
         (0..end).filter_map(move |number| self.numbered(pool_state, number, &sketches).transpose())
     }
 
+    /// The number from which on a pool state's sequences are generated: those before it must be driven.
+    pub fn generated_from(&self, pool_state: PoolState) -> u64 {
+        let parts = self.parts(&self.sketches(pool_state));
+        parts.iter().filter(|(part, _)| !matches!(part, Part::Generated)).map(|(_, length)| length).sum()
+    }
+
     /// The cells that the sequences of all pool states visit. What cannot be planned is said when it is driven.
     pub fn cells(&self) -> BTreeSet<Cell> {
         let mut cells = BTreeSet::new();
