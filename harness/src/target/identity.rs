@@ -17,6 +17,8 @@ use crate::target::file::Role;
 use crate::target::tenants::{GivenTenant, Variables};
 use crate::target::{http, jwt};
 use crate::tenant::Holdings;
+use aho_corasick::{AhoCorasick, MatchKind};
+use futures_util::{StreamExt, TryStreamExt};
 
 /// The secrets of one run, from the operating system and not from the seed.
 pub struct Secrets {
@@ -87,8 +89,8 @@ pub struct Identities {
     passes: BTreeMap<Principal, Pass>,
     /// What the environment gives, by the name that a plan has for it.
     given: BTreeMap<String, String>,
-    /// Everything that no report may show.
-    hidden: Vec<String>,
+    /// Finds everything that no report may show, however many there are.
+    hidden: Option<AhoCorasick>,
 }
 
 /// Where credentials are had from.
@@ -128,32 +130,37 @@ impl Identities {
         wanted: &(dyn Fn(&Principal) -> bool + Sync),
     ) -> Result<Self> {
         let issuer = Issuer { plan, holdings, secrets, client, base_url };
-        let mut identities = Self::default();
+        let mut wanting = Vec::new();
         for role in &plan.target.role {
             let owners: Vec<Owner> = if role.platform { vec![Owner::PLATFORM] } else { holdings.owners().collect() };
-            let credential = &plan.target.credential[&role.credential];
-            for owner in owners {
-                let principal = holdings.principal(owner, &role.name);
-                if !wanted(&principal) {
-                    continue;
-                }
-                let words = Words::of(plan, secrets, owner, &role.name)?;
-                let token = issuer.token(credential, role, owner, &words).await?;
-                let places = credential.send().places().iter().map(|place| words.fill_text(place));
-                let pass = Pass { places: places.collect(), token };
-                for place in &pass.places {
-                    place_of(place)?;
-                }
-                identities.hidden.extend(words.given.values().cloned().chain([pass.token.clone()]));
-                let named = words.given.into_iter().map(|(name, value)| (given_name(&name, &principal), value));
-                identities.given.extend(named);
-                identities.passes.insert(principal, pass);
-            }
+            let principals = owners.into_iter().map(|owner| (owner, role, holdings.principal(owner, &role.name)));
+            wanting.extend(principals.filter(|(_, _, principal)| wanted(principal)));
         }
-        identities.hidden.retain(|secret| secret.len() >= HIDDEN_LEN_MIN);
-        // The longest first: one may hold another.
-        identities.hidden.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        identities.hidden.dedup();
+        // Who limits how fast we ask is asked one by one.
+        let at_once = if plan.bounds.rate_limit.is_some() { 1 } else { plan.bounds.workers as usize };
+        let issued = wanting.into_iter().map(async |(owner, role, principal)| {
+            let words = Words::of(plan, secrets, owner, &role.name)?;
+            let credential = &plan.target.credential[&role.credential];
+            let token = issuer.token(credential, role, owner, &words).await?;
+            let places: Vec<String> = credential.send().places().iter().map(|place| words.fill_text(place)).collect();
+            for place in &places {
+                place_of(place)?;
+            }
+            Ok::<_, Error>((principal, words, Pass { places, token }))
+        });
+        let mut issued = futures_util::stream::iter(issued).buffer_unordered(at_once.max(1));
+        let (mut identities, mut hidden) = (Self::default(), Vec::new());
+        while let Some((principal, words, pass)) = issued.try_next().await? {
+            hidden.extend(words.given.values().cloned().chain([pass.token.clone()]));
+            let named = words.given.into_iter().map(|(name, value)| (given_name(&name, &principal), value));
+            identities.given.extend(named);
+            identities.passes.insert(principal, pass);
+        }
+        drop(issued);
+        hidden.retain(|secret| secret.len() >= HIDDEN_LEN_MIN);
+        // One may hold another: the longest counts.
+        let searched = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&hidden);
+        identities.hidden = Some(searched.map_err(|e| Error::Defect(e.to_string()))?);
         Ok(identities)
     }
 
@@ -180,9 +187,17 @@ impl Identities {
 
     /// `text` without any credential in it.
     pub fn redacted(&self, text: &str) -> String {
-        self.hidden.iter().fold(text.to_string(), |text, secret| {
-            if text.contains(secret) { text.replace(secret, "[redacted]") } else { text }
-        })
+        match &self.hidden {
+            Some(hidden) if hidden.is_match(text) => {
+                let mut shown = String::with_capacity(text.len());
+                hidden.replace_all_with(text, &mut shown, |_, _, into| {
+                    into.push_str("[redacted]");
+                    true
+                });
+                shown
+            }
+            _ => text.to_string(),
+        }
     }
 }
 
