@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 use crate::ledger::given_name;
 use crate::plan::{Plan, Proof};
 use crate::principal::{NOBODY, Principal};
+use crate::redaction::Hidden;
 use crate::target::credential::Credential;
 use crate::target::file::Role;
 use crate::target::tenants::{GivenTenant, Variables};
 use crate::target::{http, jwt};
 use crate::tenant::Holdings;
-use aho_corasick::{AhoCorasick, MatchKind};
 use futures_util::{StreamExt, TryStreamExt};
 
 /// The secrets of one run, from the operating system and not from the seed.
@@ -89,8 +89,8 @@ pub struct Identities {
     passes: BTreeMap<Principal, Pass>,
     /// What the environment gives, by the name that a plan has for it.
     given: BTreeMap<String, String>,
-    /// Finds everything that no report may show, however many there are.
-    hidden: Option<AhoCorasick>,
+    /// Everything that no report may show.
+    hidden: Hidden,
 }
 
 /// Where credentials are had from.
@@ -157,10 +157,7 @@ impl Identities {
             identities.passes.insert(principal, pass);
         }
         drop(issued);
-        hidden.retain(|secret| secret.len() >= HIDDEN_LEN_MIN);
-        // One may hold another: the longest counts.
-        let searched = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&hidden);
-        identities.hidden = Some(searched.map_err(|e| Error::Defect(e.to_string()))?);
+        identities.hidden = Hidden::of(hidden)?;
         Ok(identities)
     }
 
@@ -187,22 +184,9 @@ impl Identities {
 
     /// `text` without any credential in it.
     pub fn redacted(&self, text: &str) -> String {
-        match &self.hidden {
-            Some(hidden) if hidden.is_match(text) => {
-                let mut shown = String::with_capacity(text.len());
-                hidden.replace_all_with(text, &mut shown, |_, _, into| {
-                    into.push_str("[redacted]");
-                    true
-                });
-                shown
-            }
-            _ => text.to_string(),
-        }
+        self.hidden.left_out_of(text)
     }
 }
-
-/// Shorter values are words that an answer may hold by chance, and no secrets.
-const HIDDEN_LEN_MIN: usize = 8;
 
 impl Issuer<'_> {
     async fn token(&self, credential: &Credential, role: &Role, owner: Owner, words: &Words) -> Result<String> {
