@@ -308,6 +308,7 @@ impl Judge {
             "capture" => "no recorded traffic is played",
             "log" => "the target is not launched here",
             "objects" => "the target file gives no folder for objects",
+            "mint" => "the target file has no credential that is made here",
             _ => "the target file gives no database",
         };
         Some(format!("the channel {closed} is not open: {why}"))

@@ -9,6 +9,7 @@ use super::Case;
 use crate::canary::Owner;
 use crate::cell::{Cell, PoolState, Relation};
 use crate::principal::Principal;
+use crate::target::credential::Flaw;
 
 /// What a capture begins with that takes a header's value; the name follows in lower case.
 pub const HEADER: &str = "header:";
@@ -163,6 +164,8 @@ pub enum Proof {
     Reclaimed(String, String),
     /// One that the run was issued, in a header of the request.
     Issued,
+    /// One that the run made itself, with a flaw.
+    Flawed(Flaw),
 }
 
 impl Proof {
@@ -176,6 +179,7 @@ impl Proof {
             Self::Unsigned => "unsigned",
             Self::Reclaimed(..) => "reclaimed",
             Self::Issued => "issued",
+            Self::Flawed(flaw) => flaw.word(),
         }
     }
 }

@@ -406,7 +406,7 @@ impl TargetFile {
     }
 
     /// The channels that can be listened on: HTTP and the document always; SQL where there is a database; the log of what is
-    /// launched, and its objects where it is told a folder for them.
+    /// launched, its objects where it is told a folder for them; and the mint, where credentials are made here.
     pub fn channels(&self) -> Vec<&'static str> {
         let mut open = vec!["http", "spec"];
         if self.database.is_some() {
@@ -417,6 +417,9 @@ impl TargetFile {
         }
         if self.keeps_objects() {
             open.push("objects");
+        }
+        if self.credential.values().any(|credential| !credential.flaws().is_empty()) {
+            open.push("mint");
         }
         open
     }
