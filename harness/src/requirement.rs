@@ -27,7 +27,8 @@ pub struct Requirement {
     pub sentence: String,
     /// How bad a violation is.
     pub severity: Severity,
-    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `capture`, `log`, `objects`, `mint`.
+    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `capture`, `log`, `objects`, `mint`,
+    /// `webhook`.
     pub channels: Vec<String>,
     /// Who judges it.
     pub oracles: Vec<OracleId>,

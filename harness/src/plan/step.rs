@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Case;
 use crate::canary::Owner;
 use crate::cell::{Cell, PoolState, Relation};
+use crate::placeholder::SINK;
 use crate::principal::Principal;
 use crate::target::credential::Flaw;
 
@@ -263,8 +264,8 @@ impl Step {
     /// The step with the values that it captures, and those that it takes from steps before it, under other names.
     pub fn with_captures_named(mut self, name: &dyn Fn(&str) -> String) -> Self {
         let renamed = |text: &mut String| {
-            // The run's password is no step's; a name with a dot is a symbol.
-            let known = |part: &str| part != "password" && !part.contains('.');
+            // The run's password and its addresses are no step's; a name with a dot is a symbol.
+            let known = |part: &str| !["password", SINK].contains(&part) && !part.contains('.');
             let mut out = String::with_capacity(text.len());
             for (place, part) in text.split('⟦').enumerate() {
                 match part.split_once('⟧').filter(|_| place > 0) {

@@ -515,6 +515,18 @@ impl Planner {
         Listing { table: table.into(), complete, narrowed_to: self.narrowing(role, Some(table)) }
     }
 
+    /// Names what is `owner`'s, as `role` of the observer would.
+    pub(super) fn named<'a>(&self, cast: &Cast<'_>, role: &'a str, owner: Owner) -> Naming<'a> {
+        Naming {
+            owner,
+            row: self.row(cast, role),
+            writer: self.holdings.principal(cast.observer, role).tenant.unwrap_or(Owner::PLATFORM),
+            write: self.write_number(cast.pool_state, cast.turn),
+            role,
+            given: BTreeMap::new(),
+        }
+    }
+
     pub(super) fn step(
         &self,
         cast: &Cast<'_>,
@@ -525,14 +537,7 @@ impl Planner {
     ) -> Result<Step, String> {
         let owner = self.owner_of(cast, relation);
         let actor = self.holdings.principal(cast.observer, role);
-        let naming = Naming {
-            owner,
-            row: self.row(cast, role),
-            writer: actor.tenant.unwrap_or(Owner::PLATFORM),
-            write: self.write_number(cast.pool_state, cast.turn),
-            role,
-            given,
-        };
+        let naming = Naming { given, ..self.named(cast, role, owner) };
         let request: Request = self.request(cast.operation, &naming)?;
         Ok(Step {
             cell: Cell {

@@ -12,4 +12,5 @@ pub mod inspect;
 mod jwt;
 pub mod launch;
 pub mod openapi;
+pub mod sink;
 pub mod tenants;
