@@ -93,6 +93,10 @@ const FILES: &[(&str, &str)] = mutants![
     "error-tells",
     "header-tells",
     "claims-believed",
+    "deliveries-shared",
+    "limits-shared",
+    "asked-together",
+    "tenant-from-form",
 ];
 
 /// All mutants.

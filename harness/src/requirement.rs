@@ -40,7 +40,8 @@ pub struct Requirement {
     pub sentence: String,
     /// How bad a violation is.
     pub severity: Severity,
-    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `capture`, `log`, `objects`.
+    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `capture`, `log`, `objects`, `mint`,
+    /// `webhook`.
     pub channels: Vec<String>,
     /// What has to be driven to judge it.
     #[serde(default)]

@@ -102,6 +102,14 @@ pub enum Defect {
     HeaderTells,
     /// A session is not asked for.
     SessionUnasked,
+    /// What is sent to one webhook is sent to all that are known.
+    DeliveriesShared,
+    /// What is left of a limit is counted over all tenants.
+    LimitsShared,
+    /// Who asks what is just being asked is answered with it.
+    AskedTogether,
+    /// A body may be a form, and the tenant in it is believed.
+    TenantFromForm,
 }
 
 /// The words of `AUDIT_DEFECTS`.
@@ -155,6 +163,10 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("error-tells", Defect::ErrorTells),
     ("header-tells", Defect::HeaderTells),
     ("session-unasked", Defect::SessionUnasked),
+    ("deliveries-shared", Defect::DeliveriesShared),
+    ("limits-shared", Defect::LimitsShared),
+    ("asked-together", Defect::AskedTogether),
+    ("tenant-from-form", Defect::TenantFromForm),
 ];
 
 #[cfg(feature = "defects")]

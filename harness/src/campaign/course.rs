@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::corpus;
-use super::overhear::Overhearing;
+use super::overhear::{News, Overhearing};
 use super::stage::Stage;
 use super::{Campaign, Run};
 use crate::canary::Scanner;
@@ -19,11 +19,12 @@ use crate::history::{self, Entry, Observation, Outcome};
 use crate::ledger::Ledger;
 use crate::oracle::Judge;
 use crate::patience::Patience;
-use crate::plan::{Coverage, NONINTERFERENCE, Plan, Planner, Sequence};
+use crate::plan::{Coverage, NONINTERFERENCE, Plan, Planner, Sequence, WEBHOOK};
 use crate::postgres::Source;
 use crate::settle::Settling;
 use crate::target::http;
 use crate::target::identity::{Identities, Secrets};
+use crate::target::sink::Sinks;
 use crate::verdict::Verdict;
 
 /// Observations between two progress events.
@@ -41,6 +42,8 @@ pub(super) struct Course<'a> {
     judge: &'a mut Judge,
     writer: history::Writer,
     overhearing: Overhearing,
+    sinks: Option<Arc<Sinks>>,
+    news: News,
     coverage: Coverage,
     began: Instant,
     until: Option<Instant>,
@@ -76,6 +79,8 @@ impl<'a> Course<'a> {
             judge,
             writer,
             overhearing,
+            sinks: None,
+            news: News::default(),
             coverage: Coverage::default(),
             began,
             until,
@@ -104,6 +109,9 @@ impl<'a> Course<'a> {
 
     async fn pool_sizes(&mut self) -> Result<()> {
         self.inspect().await?;
+        if self.plan.channels().contains(&WEBHOOK) {
+            self.sinks = Some(Arc::new(Sinks::open(self.plan.holdings().owners()).await?));
+        }
         let mut states: Vec<PoolState> = self.plan.pool_states().collect();
         while !states.is_empty() && !self.over() {
             let size = states[0].pool_size;
@@ -123,6 +131,9 @@ impl<'a> Course<'a> {
                     break;
                 }
             }
+            if driven.is_ok() {
+                driven = self.news(last).await;
+            }
             if let Some(mut service) = service {
                 // Its connections break a moment before it counts as ended.
                 let moment = if driven.is_err() { Duration::from_secs(2) } else { Duration::ZERO };
@@ -141,6 +152,19 @@ impl<'a> Course<'a> {
                 continue;
             }
             driven?;
+        }
+        Ok(())
+    }
+
+    /// Hears what the target sent by itself.
+    async fn news(&mut self, last: PoolState) -> Result<()> {
+        let Some(sinks) = self.sinks.clone() else { return Ok(()) };
+        if !self.over() {
+            sinks.settled().await;
+        }
+        self.news.gather(&sinks, &self.scanner());
+        for observation in self.news.listen(&sinks, last) {
+            self.observe(observation)?;
         }
         Ok(())
     }
@@ -195,6 +219,9 @@ impl<'a> Course<'a> {
         while let Some(observation) = receiver.recv().await {
             failures = if matches!(observation.outcome, Outcome::Failed { .. }) { failures + 1 } else { 0 };
             self.observe(observation)?;
+            if let (Some(sinks), true) = (&self.sinks, self.number.is_multiple_of(PROGRESS_EVERY)) {
+                self.news.gather(sinks, &door.scanner);
+            }
             if failures > FAILURES_MAX {
                 return Err(Error::Unreachable(format!(
                     "the target stopped answering: {FAILURES_MAX} requests in a row failed. Check its log"
@@ -226,6 +253,7 @@ impl<'a> Course<'a> {
             secrets: self.secrets.clone(),
             scanner: Arc::new(self.scanner()),
             ledger,
+            sinks: self.sinks.clone(),
             patience: Patience::default(),
             began: self.began,
             keeps_bodies: self.campaign.har.is_some(),

@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::evidence::Evidence;
 use crate::finding::{Finding, Minimised, OracleId, Reproduced};
 use crate::minimise::Minimiser;
-use crate::plan::{Plan, Planner, Script, Sequence, Step};
+use crate::plan::{Plan, Planner, Script, Sequence, Step, Vector};
 use crate::report::{self, Shown};
 use crate::verdict::Judgement;
 
@@ -55,7 +55,9 @@ impl Campaign {
         let mut ended = Ok(());
         for finding in judgement.findings.iter_mut().filter(|f| firsts.contains(&f.id)) {
             // What is told by several worlds, or by what the database holds, no single try can show.
-            if matches!(finding.oracle, OracleId::Noninterference | OracleId::WriteContainment) {
+            let told = matches!(finding.oracle, OracleId::Noninterference | OracleId::WriteContainment);
+            // Nor what was overheard, which no request was answered with.
+            if told || finding.vector == Vector::Overheard {
                 continue;
             }
             if run.interrupt.is_raised() {

@@ -183,7 +183,10 @@ impl Judge {
         } else if let Worth::Unusable(_) = worth {
             self.counts.unusable += 1;
         }
-        let heard = matches!(observation.outcome, Outcome::Overheard { bytes, .. } if bytes > 0);
+        // Of a tenant something was heard only where its own rows show.
+        let own = step.actor.tenant;
+        let heard = matches!(&observation.outcome, Outcome::Overheard { bytes, sightings }
+            if *bytes > 0 && own.is_none_or(|own| sightings.iter().any(|s| s.owner == own)));
         let succeeded = heard || observation.answered().is_some_and(|a| a.status < 400 && a.cut.is_none());
         let due = step.expect.answer == Answer::Success && step.cell.relation == Relation::Own;
         let is_control = succeeded && due;
@@ -308,6 +311,9 @@ impl Judge {
             "capture" => "no recorded traffic is played",
             "log" => "the target is not launched here",
             "objects" => "the target file gives no folder for objects",
+            "webhook" if !self.ground.plan.recorded.is_empty() => "recorded traffic tells it no address",
+            "webhook" => "the target file names no operation that takes an address to send to",
+            "mint" => "the target file has no credential that is made here",
             _ => "the target file gives no database",
         };
         Some(format!("the channel {closed} is not open: {why}"))

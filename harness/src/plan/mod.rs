@@ -52,6 +52,8 @@ pub use transcript::NONINTERFERENCE;
 /// Version of `plan.json`'s shape.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// The channel of what a target sends by itself.
+pub const WEBHOOK: &str = "webhook";
 /// Planted rows lie in this many days, which end a day before the run.
 const PLANTED_DAYS: i64 = 300;
 const DAY_S: i64 = 86_400;
@@ -175,8 +177,12 @@ impl Plan {
 
     /// The channels that can be listened on.
     pub fn channels(&self) -> Vec<&'static str> {
-        let capture = (!self.recorded.is_empty()).then_some("capture");
-        self.target.channels().into_iter().chain(capture).collect()
+        let played = !self.recorded.is_empty();
+        let mut open = self.target.channels();
+        // Nothing tells a target where to send its news, where recorded traffic is played.
+        open.retain(|channel| !played || *channel != WEBHOOK);
+        open.extend(played.then_some("capture"));
+        open
     }
 
     /// The cells that this plan must cover.
