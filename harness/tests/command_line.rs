@@ -311,8 +311,8 @@ async fn on_a_server_that_is_given_databases_that_the_target_makes_are_removed_w
     execute(&mut admin, "CREATE DATABASE tenants").await.expect("a name that only looks alike");
     let before = standing(&url).await;
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/targets/reference-database.toml");
-    let target = ["--postgres", &url, "--target", file, "--only", "read/by-id", "--tenants", "2"];
-    let args = [&["certify", "--max-cases", "0"], &target[..]].concat();
+    let target = ["--postgres", &url, "--target", file, "--tenants", "2"];
+    let args = [&["certify", "--max-cases", "0", "--only", "read/by-id"], &target[..]].concat();
     check(&args, 0, &[]);
     assert_eq!(standing(&url).await, before, "nothing is left");
 

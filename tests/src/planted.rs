@@ -31,18 +31,38 @@ impl Planted {
     /// # Errors
     /// Whatever keeps it from running.
     pub async fn start(campaign: &Campaign, variant: &Variant, plan: &Plan) -> anyhow::Result<Self> {
+        Self::start_for(campaign, variant, plan, &|_| true).await
+    }
+
+    /// As [`Planted::start`], with the credentials of those alone who are `wanted`.
+    ///
+    /// # Errors
+    /// As [`Planted::start`].
+    pub async fn start_for(
+        campaign: &Campaign,
+        variant: &Variant,
+        plan: &Plan,
+        wanted: &(dyn Fn(&Principal) -> bool + Sync),
+    ) -> anyhow::Result<Self> {
         let (target, folder) = (&campaign.target, tempfile::tempdir()?);
         let (launch, database) =
             (target.launch.as_ref().context("launch")?, target.database.as_ref().context("database")?);
         let postgres = Postgres::start(&campaign.postgres, &Options::default()).await?;
         postgres.create_database("planted").await?;
         let admin = postgres.admin_url_for("planted");
-        let mut surroundings = Surroundings { admin_url: Some(admin.clone()), ..Surroundings::default() };
+        let mut surroundings = Surroundings {
+            admin_url: Some(admin.clone()),
+            objects: Some(folder.path().join("objects")),
+            ..Surroundings::default()
+        };
         surroundings.make_secrets(target);
-        let defects = launch.defects.as_ref().context("defects")?;
-        surroundings.env.insert(defects.variable.clone(), variant.defects.join(","));
+        let defective = !variant.defects.is_empty();
+        if defective {
+            let defects = launch.defects.as_ref().context("defects")?;
+            surroundings.env.insert(defects.variable.clone(), variant.defects.join(","));
+        }
         surroundings.instead = variant.instead.iter().cloned().collect();
-        let program = find_program(launch, true).await?;
+        let program = find_program(launch, defective).await?;
         for words in &database.setup {
             run(words, &program, &surroundings).await?;
         }
@@ -57,7 +77,8 @@ impl Planted {
         let service = Service::start(&program, launch, &surroundings, Some(2), &folder.path().join("log")).await?;
         let client = http::client(plan.target.timeout())?;
         let base_url = service.base_url.clone();
-        let identities = Identities::establish(plan, &plan.holdings(), &secrets, &client, &base_url).await?;
+        let identities =
+            Identities::establish_some(plan, &plan.holdings(), &secrets, &client, &base_url, wanted).await?;
         Ok(Self { service, identities, secrets, postgres, _folder: folder })
     }
 

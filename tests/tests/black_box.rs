@@ -41,12 +41,17 @@ impl Running {
             execute(&mut connect(&admin).await?, sql).await?;
         }
         let urls = role_urls(&admin, database, &|role, password| postgres.url_for("audit", role, password)).await?;
-        let mut surroundings = Surroundings { admin_url: Some(admin), role_urls: urls, ..Surroundings::default() };
+        let folder = tempfile::tempdir()?;
+        let mut surroundings = Surroundings {
+            admin_url: Some(admin),
+            role_urls: urls,
+            objects: Some(folder.path().join("objects")),
+            ..Surroundings::default()
+        };
         surroundings.make_secrets(&target);
         if !variant.defects.is_empty() {
             surroundings.env.insert("AUDIT_DEFECTS".into(), variant.defects.join(","));
         }
-        let folder = tempfile::tempdir()?;
         let service = Service::start(&program, launch, &surroundings, Some(8), &folder.path().join("log")).await?;
         Ok(Self { postgres, service, variables, folder })
     }

@@ -102,14 +102,24 @@ impl Planner {
         turn.is_multiple_of(ONE_LEARNT_IN).then(|| learnt::drawn(&self.links, seed())).flatten()
     }
 
-    /// The sequences of one pool state, part by part.
+    /// The sequences of one pool state, part by part; of a generated one that was not selected, no steps.
     ///
     /// # Errors
     /// The iterator yields an error where the target file and the document do not fit together.
     pub fn into_sequences(self, pool_state: PoolState) -> impl Iterator<Item = Result<Sequence>> + Send {
         let sketches = self.sketches(pool_state);
         let end = self.length(&sketches);
-        (0..end).filter_map(move |number| self.numbered(pool_state, number, &sketches).transpose())
+        let generated = self.generated_from(pool_state);
+        (0..end).filter_map(move |number| match self.numbered(pool_state, number, &sketches) {
+            // Of very many generated cases few may be selected: whoever draws them looks at the clock in between.
+            Ok(None) if number >= generated => Some(Ok(Sequence { number, steps: Vec::new() })),
+            other => other.transpose(),
+        })
+    }
+
+    /// How many sequences recall what the corpus holds.
+    fn recalled(&self) -> u64 {
+        if self.plan.recorded.is_empty() { self.plan.corpus.len() as u64 * NEAR } else { 0 }
     }
 
     /// The number from which on a pool state's sequences are generated: those before it must be driven.
@@ -118,13 +128,15 @@ impl Planner {
         parts.iter().filter(|(part, _)| !matches!(part, Part::Generated)).map(|(_, length)| length).sum()
     }
 
-    /// The cells that the sequences of all pool states visit. What cannot be planned is said when it is driven.
+    /// The cells that all pool states must visit. What cannot be planned is said when it is driven.
     pub fn cells(&self) -> BTreeSet<Cell> {
         let mut cells = BTreeSet::new();
         for state in self.plan.pool_states() {
             let sketches = self.sketches(state);
-            let sequences = (0..self.length(&sketches)).filter_map(|n| self.numbered(state, n, &sketches).ok()?);
-            cells.extend(sequences.flat_map(|sequence| sequence.steps).map(|step| step.cell));
+            // What an earlier run was taught need not be there to be learnt again.
+            let must = self.recalled()..self.generated_from(state);
+            let driven = must.filter_map(|number| self.numbered(state, number, &sketches).ok()?);
+            cells.extend(driven.flat_map(|sequence| sequence.steps).map(|step| step.cell));
         }
         cells
     }
@@ -161,7 +173,7 @@ impl Planner {
         }
         let states = self.plan.pool_states().count().max(1) as u64;
         vec![
-            (Part::Recalled, self.plan.corpus.len() as u64 * NEAR),
+            (Part::Recalled, self.recalled()),
             (Part::Swept, sketches.templates.len() as u64 * u64::from(self.plan.bounds.pairs)),
             (Part::HandedOver, self.hand_overs()),
             (Part::Ranged, self.ranges()),
@@ -215,14 +227,14 @@ impl Planner {
         &self.holdings
     }
 
-    /// Sequences planned in all pool states; walks of lists add requests to this.
+    /// Sequences planned in all pool states, at most; walks of lists add requests to this.
     pub fn size(&self) -> u64 {
-        let states = self.plan.pool_states().map(|state| (state, self.sketches(state)));
-        let of = |(state, sketches): (PoolState, Sketches)| {
+        let of = |state| {
+            let (sketches, must) = (self.sketches(state), self.generated_from(state));
             let driven = |number: &u64| matches!(self.numbered(state, *number, &sketches), Ok(Some(_)));
-            let length = self.length(&sketches);
-            if self.drives_all() { length } else { (0..length).filter(driven).count() as u64 }
+            let must_be = if self.drives_all() { must } else { (0..must).filter(driven).count() as u64 };
+            must_be + self.length(&sketches) - must
         };
-        states.map(of).sum()
+        self.plan.pool_states().map(of).sum()
     }
 }
