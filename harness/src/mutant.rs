@@ -93,6 +93,12 @@ const FILES: &[(&str, &str)] = mutants![
     "error-tells",
     "header-tells",
     "claims-believed",
+    "filtered-late",
+    "looked-at-unbound",
+    "bound-to-session",
+    "temporary-table-kept",
+    "lock-kept",
+    "listening-kept",
 ];
 
 /// All mutants.

@@ -6,7 +6,8 @@ use partywall::{mutant, requirement};
 use partywall_tests::{campaign, run};
 
 /// Oracles whose requirements are each broken by mutants of their own.
-const OWN: [OracleId; 3] = [OracleId::ExistenceSignal, OracleId::WriteContainment, OracleId::Noninterference];
+const OWN: [OracleId; 4] =
+    [OracleId::ExistenceSignal, OracleId::WriteContainment, OracleId::Noninterference, OracleId::TenantContext];
 
 async fn check(id: &str) -> anyhow::Result<()> {
     let mutant = mutant::select(&[id.to_string()])?.remove(0);
@@ -108,6 +109,12 @@ killed! {
     an_error_that_tells_rows_is_seen: "error-tells";
     a_header_that_tells_rows_is_seen: "header-tells";
     claims_that_are_believed_are_seen: "claims-believed";
+    a_row_that_the_service_throws_away_is_seen: "filtered-late";
+    a_row_that_comes_before_a_tenant_is_bound_is_seen: "looked-at-unbound";
+    a_tenant_that_stays_bound_is_seen: "bound-to-session";
+    a_temporary_table_that_stays_is_seen: "temporary-table-kept";
+    a_lock_that_stays_is_seen: "lock-kept";
+    a_channel_that_stays_listened_on_is_seen: "listening-kept";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -54,8 +54,9 @@ impl Campaign {
             judgement.causes.iter().take(bounds.causes_max).filter_map(|c| c.findings.first().cloned()).collect();
         let mut ended = Ok(());
         for finding in judgement.findings.iter_mut().filter(|f| firsts.contains(&f.id)) {
-            // What is told by several worlds, or by what the database holds, no single try can show.
-            if matches!(finding.oracle, OracleId::Noninterference | OracleId::WriteContainment) {
+            // What is told by several worlds, or by what the database holds or hands out, no single try can show.
+            let untried = [OracleId::Noninterference, OracleId::WriteContainment, OracleId::TenantContext];
+            if untried.contains(&finding.oracle) {
                 continue;
             }
             if run.interrupt.is_raised() {
