@@ -85,7 +85,11 @@ fn suspicion(ground: &Ground, fact: &Fact) -> Option<Suspicion> {
         }
         What::Carried { state, from } => {
             let next = fact.bound.first().map_or_else(|| "the next one".into(), Who::to_string);
-            (CARRIED, format!("{} of {from} was there when its connection served {next}", capital(state.words())), *from)
+            (
+                CARRIED,
+                format!("{} of {from} was there when its connection served {next}", capital(state.words())),
+                *from,
+            )
         }
     };
     let owner = match owner {
@@ -207,7 +211,8 @@ mod tests {
     fn ground(span: Span) -> Ground {
         let mut plan = (*simulated::ground().plan).clone();
         let read = vec!["homes".to_string(), "things.id".to_string()];
-        plan.target.wiretap = Some(Wiretap { span, unbound: [("gate".to_string(), read)].into(), ..Wiretap::default() });
+        plan.target.wiretap =
+            Some(Wiretap { span, unbound: [("gate".to_string(), read)].into(), ..Wiretap::default() });
         Ground::new(Arc::new(plan))
     }
 
@@ -237,7 +242,12 @@ mod tests {
         let ground = ground(Span::Transaction);
         let name = column(&ground, "things.name");
         for (what, bound, requirement, says) in [
-            (row_of(&[2], name), &[tenant(1)][..], ROWS, "A row of tenant 2 came from the database while tenant 1 was bound"),
+            (
+                row_of(&[2], name),
+                &[tenant(1)][..],
+                ROWS,
+                "A row of tenant 2 came from the database while tenant 1 was bound",
+            ),
             (row_of(&[1, 2], name), &[tenant(0)], ROWS, "rows of tenant 1 and tenant 2"),
             (row_of(&[1], name), &[tenant(1), tenant(2)], ROWS, "tenant 1 and tenant 2 was bound"),
             (row_of(&[1], name), &[], UNBOUND, "no tenant was bound"),
@@ -273,7 +283,11 @@ mod tests {
         for (what, requirement, says) in [
             (What::Left { who: tenant(1) }, LEFT, "still bound to tenant 1"),
             (What::Open { who: tenant(1) }, CARRIED, "open for tenant 1"),
-            (carried(State::TemporaryTable), CARRIED, "A temporary table of tenant 1 was there when its connection served tenant 2"),
+            (
+                carried(State::TemporaryTable),
+                CARRIED,
+                "A temporary table of tenant 1 was there when its connection served tenant 2",
+            ),
             (carried(State::AdvisoryLock), CARRIED, "An advisory lock"),
             (carried(State::Listening), CARRIED, "A channel"),
         ] {

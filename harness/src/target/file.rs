@@ -397,7 +397,8 @@ impl TargetFile {
         }
         crate::target::tenants::check(self)?;
         for word in self.wiretap.iter().flat_map(|wiretap| wiretap.unbound.values().flatten()) {
-            let columns = |table: &PlantTable| table.columns.keys().map(|c| format!("{}.{c}", table.name)).collect::<Vec<_>>();
+            let columns =
+                |table: &PlantTable| table.columns.keys().map(|c| format!("{}.{c}", table.name)).collect::<Vec<_>>();
             let all: Vec<String> = self.plant.table.iter().flat_map(columns).collect();
             let words: Vec<&str> = tables.iter().copied().chain(all.iter().map(String::as_str)).collect();
             known("planted table or column of [wiretap.unbound]", word, &words)?;

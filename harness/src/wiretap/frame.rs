@@ -247,7 +247,12 @@ mod tests {
     }
 
     /// The pieces of `stream`, which comes `step` bytes at a time, and what was passed on.
-    async fn read(sender: Sender, capacity: usize, stream: &[u8], step: usize) -> (Vec<String>, Vec<u8>, Option<String>) {
+    async fn read(
+        sender: Sender,
+        capacity: usize,
+        stream: &[u8],
+        step: usize,
+    ) -> (Vec<String>, Vec<u8>, Option<String>) {
         let mut reader = Reader::new(sender, capacity);
         let (mut pieces, mut passed) = (Vec::new(), Vec::new());
         for chunk in stream.chunks(step) {
@@ -274,7 +279,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_passed_on_is_what_came_however_it_is_cut() {
-        let stream = [message(b'T', &[1; 9]), message(b'D', &[0; 6]), message(b'D', &[0; 3]), message(b'Z', b"I")].concat();
+        let stream =
+            [message(b'T', &[1; 9]), message(b'D', &[0; 6]), message(b'D', &[0; 3]), message(b'Z', b"I")].concat();
         for step in [1, 2, 3, 7, 100] {
             let (pieces, passed, bad) = read(Sender::Server, 64, &stream, step).await;
             assert_eq!((passed, bad), (stream.clone(), None), "{step} at a time");

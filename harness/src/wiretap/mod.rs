@@ -58,9 +58,8 @@ impl Upstream {
         let (_, rest) = url.split_once("://")?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let encrypted = query.split('&').any(|word| {
-            word.split_once('=').is_some_and(|(name, mode)| {
-                name == "sslmode" && !["disable", "allow", "prefer"].contains(&mode)
-            })
+            word.split_once('=')
+                .is_some_and(|(name, mode)| name == "sslmode" && !["disable", "allow", "prefer"].contains(&mode))
         });
         let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
         let host = place.split('/').next().filter(|host| !host.is_empty() && !encrypted)?;
@@ -92,7 +91,8 @@ impl Wiretap {
     /// # Errors
     /// The address is taken, or not ours.
     pub async fn listen(address: SocketAddr, upstream: Upstream, lens: Lens) -> Result<Self> {
-        let failed = |e| Error::Unreachable(format!("the wiretap cannot listen at {address}: {e}. Choose another --listen"));
+        let failed =
+            |e| Error::Unreachable(format!("the wiretap cannot listen at {address}: {e}. Choose another --listen"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let sessions = Sessions::default();

@@ -380,7 +380,9 @@ impl Session {
                 self.over(shape, trace.as_deref());
             }
         }
-        let Some(who) = self.context.bound().first().copied() else { return };
+        // To begin is no use: whom a transaction serves shows in what comes after.
+        let begins = statement.acts.contains(&Act::Begin);
+        let Some(who) = self.context.bound().first().copied().filter(|_| !begins) else { return };
         if let Some(from) = of.filter(|from| *from != who) {
             let what = What::Carried { state: State::Prepared, from };
             self.account.tell(what, shape, self.context.bound(), trace.as_deref());

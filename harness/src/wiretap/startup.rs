@@ -127,7 +127,10 @@ mod tests {
         let Ok(Some(Opening::Session(raw, parameters))) = opening else { panic!("{opening:?}") };
         assert_eq!((raw, told.as_slice()), (start, &b"NN"[..]));
         let value = |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        assert_eq!([value("user"), value("database"), value("app.tenant"), value("x")], [Some("app"), Some("shop"), Some("7"), Some("1")]);
+        assert_eq!(
+            [value("user"), value("database"), value("app.tenant"), value("x")],
+            [Some("app"), Some("shop"), Some("7"), Some("1")]
+        );
         let cancel = message(CANCEL, &[0, 0, 0, 1, 0, 0, 0, 2]);
         assert_eq!(began(&cancel).await.0, Ok(Some(Opening::Cancel(cancel))));
     }

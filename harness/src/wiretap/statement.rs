@@ -391,7 +391,10 @@ mod tests {
     #[test]
     fn shapes_hold_no_values_and_lists_of_any_length_are_alike() {
         let shape = |text: &str| Binding::default().read(text)[0].shape.clone();
-        assert_eq!(shape("SELECT a.b FROM t WHERE id IN (1, 2,3) AND n = 'x'"), shape("SELECT a.b FROM t WHERE id IN ($1) AND n=$2"));
+        assert_eq!(
+            shape("SELECT a.b FROM t WHERE id IN (1, 2,3) AND n = 'x'"),
+            shape("SELECT a.b FROM t WHERE id IN ($1) AND n=$2")
+        );
         assert_eq!(shape("SELECT a.b, c FROM t WHERE id = 5"), "SELECT a.b, c FROM t WHERE id = ?");
     }
 }
