@@ -120,15 +120,15 @@ impl Context {
                     self.held.clone_from(&self.savepoints[at].2);
                 }
             }
+            Act::Set(setting, value, local) => {
+                self.set(setting, &Value::Text(value.clone()), *local, given, naming);
+            }
             // A function in a query is not called where no row comes.
-            Act::Set(setting, value, local) if *local == Value::Text("f".into()) || given.any_row => {
+            Act::Configure(setting, value, local) if given.any_row => {
                 self.set(setting, value, is_true(local, given), given, naming);
             }
             Act::Bind(function, value) if given.any_row => self.set(function, value, true, given, naming),
-            Act::Set(setting, value, Value::Text(local)) if local == "t" => {
-                self.set(setting, value, true, given, naming);
-            }
-            Act::Set(..) | Act::Bind(..) => {}
+            Act::Configure(..) | Act::Bind(..) => {}
             Act::Reset(setting) => {
                 let slot = self.slot(setting);
                 (slot.session, slot.local) = (None, None);

@@ -174,7 +174,7 @@ impl Session {
             rest.int16()?;
         }
         let mut parameters = Vec::new();
-        let needed = prepared.statement.acts.iter().any(|act| matches!(act, Act::Set(..) | Act::Bind(..)));
+        let needed = prepared.statement.acts.iter().any(|act| matches!(act, Act::Configure(..) | Act::Bind(..)));
         let mut values: Vec<&[u8]> = Vec::new();
         for _ in 0..rest.int16()? {
             let value = rest.value()?;

@@ -31,8 +31,10 @@ pub enum Act {
     Savepoint(String),
     /// Goes back to one.
     RollbackTo(String),
-    /// Sets a setting; with a value that is local when the third is true.
-    Set(String, Value, Value),
+    /// Sets a setting, for the transaction alone when the third is true.
+    Set(String, String, bool),
+    /// Calls the function that does.
+    Configure(String, Value, Value),
     /// Gives a setting its first value again.
     Reset(String),
     /// Calls a function that binds whom its argument names.
@@ -167,8 +169,7 @@ impl Binding {
         if matches!(value, [only] if only.is("default") || (setting == ROLE && only.is("none"))) {
             return Some(Act::Reset(setting));
         }
-        let local = Value::Text(if local { "t" } else { "f" }.into());
-        self.is_of_interest(&setting).then(|| Act::Set(setting, Value::Text(text.join(",")), local))
+        self.is_of_interest(&setting).then(|| Act::Set(setting, text.join(","), local))
     }
 
     /// The functions that a statement calls, as far as they mean something here.
@@ -193,7 +194,7 @@ impl Binding {
                     let Value::Text(setting) = argument(0) else { continue };
                     let setting = setting.to_ascii_lowercase();
                     if self.is_of_interest(&setting) {
-                        acts.push(Act::Set(setting, argument(1), argument(2)));
+                        acts.push(Act::Configure(setting, argument(1), argument(2)));
                     }
                 }
                 "pg_advisory_lock" | "pg_advisory_lock_shared" => {
@@ -314,34 +315,39 @@ mod tests {
         binding.read(text).into_iter().flat_map(|statement| statement.acts).collect()
     }
 
-    fn set(setting: &str, value: &str, local: &str) -> Act {
-        Act::Set(setting.into(), Value::Text(value.into()), Value::Text(local.into()))
+    fn set(setting: &str, value: &str, local: bool) -> Act {
+        Act::Set(setting.into(), value.into(), local)
+    }
+
+    fn configure(value: Value, local: Value) -> Act {
+        Act::Configure("app.tenant_id".into(), value, local)
     }
 
     #[test]
     fn every_way_to_bind_a_tenant_is_read() {
-        let bound = |local: &str| vec![set("app.tenant_id", "a-b", local)];
+        let bound = |local| vec![set("app.tenant_id", "a-b", local)];
+        let text = |text: &str| Value::Text(text.into());
         for (text, read) in [
-            ("SET app.tenant_id = 'a-b'", bound("f")),
-            ("set session \"app\".tenant_id to 'a-b'", bound("f")),
-            ("/* x */ SET LOCAL App.Tenant_Id TO 'a-b' -- y", bound("t")),
-            ("SELECT set_config('app.tenant_id', 'a-b', true)", bound("t")),
-            ("SELECT pg_catalog.set_config('app.tenant_id', 'a-b'::text, false), 1", bound("f")),
+            ("SET app.tenant_id = 'a-b'", bound(false)),
+            ("set session \"app\".tenant_id to 'a-b'", bound(false)),
+            ("/* x */ SET LOCAL App.Tenant_Id TO 'a-b' -- y", bound(true)),
+            ("SELECT set_config('app.tenant_id', 'a-b', true)", vec![configure(text("a-b"), text("t"))]),
+            (
+                "SELECT pg_catalog.set_config('app.tenant_id', 'a-b'::text, false), 1",
+                vec![configure(text("a-b"), text("f"))],
+            ),
             ("SET app.other = 'a-b'", vec![]),
             ("SELECT 'SET app.tenant_id = 1', $$set_config('app.tenant_id', 'x', true)$$", vec![]),
-            ("SET search_path TO tenant_a, \"public\"", vec![set("search_path", "tenant_a,public", "f")]),
-            ("SET ROLE 'tenant_a'", vec![set("role", "tenant_a", "f")]),
-            ("SET LOCAL ROLE tenant_a", vec![set("role", "tenant_a", "t")]),
-            ("SET SESSION AUTHORIZATION tenant_a", vec![set("role", "tenant_a", "f")]),
+            ("SET search_path TO tenant_a, \"public\"", vec![set("search_path", "tenant_a,public", false)]),
+            ("SET ROLE 'tenant_a'", vec![set("role", "tenant_a", false)]),
+            ("SET LOCAL ROLE tenant_a", vec![set("role", "tenant_a", true)]),
+            ("SET SESSION AUTHORIZATION tenant_a", vec![set("role", "tenant_a", false)]),
             ("SET ROLE NONE", vec![Act::Reset("role".into())]),
             ("RESET app.tenant_id", vec![Act::Reset("app.tenant_id".into())]),
             ("SET app.tenant_id TO DEFAULT", vec![Act::Reset("app.tenant_id".into())]),
             ("RESET ALL; DISCARD ALL", vec![Act::ResetAll, Act::DiscardAll]),
             ("SELECT storage FROM public.enter($1::uuid)", vec![Act::Bind("enter".into(), Value::Parameter(1))]),
-            (
-                "SELECT set_config('app.tenant_id', $2, $3)",
-                vec![Act::Set("app.tenant_id".into(), Value::Parameter(2), Value::Parameter(3))],
-            ),
+            ("SELECT set_config('app.tenant_id', $2, $3)", vec![configure(Value::Parameter(2), Value::Parameter(3))]),
         ] {
             assert_eq!(acts(text), read, "{text}");
         }

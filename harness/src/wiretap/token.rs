@@ -72,8 +72,9 @@ pub fn tokens<'s>(text: &'s str, comment: &mut dyn FnMut(&'s str)) -> Vec<Token<
             }
             b'$' => match dollar(rest) {
                 Some((tag, length)) => {
-                    let inside = tag..(length - tag).max(tag);
-                    out.push(Token::Text(text.get(at + inside.start..at + inside.end).unwrap_or_default()));
+                    let closed = rest[tag..length].ends_with(&rest[..tag]);
+                    let end = if closed { length - tag } else { length };
+                    out.push(Token::Text(text.get(at + tag..at + end).unwrap_or_default()));
                     length
                 }
                 None => push(&mut out, Token::Sign(byte), 1),
