@@ -33,6 +33,6 @@ async fn a_selection_judges_only_what_it_names() -> anyhow::Result<()> {
     let ended = run(&campaign).await?;
     assert_eq!(ended.exit, ExitCode::Upheld);
     let judged: Vec<&str> = ended.report.judgement.requirements.iter().map(|r| r.requirement.as_str()).collect();
-    assert_eq!(judged, ["pool/hand-over", "pool/after-cancel"]);
+    assert_eq!(judged, ["pool/hand-over", "pool/after-cancel", "pool/together", "pool/carried"]);
     Ok(())
 }

@@ -380,9 +380,9 @@ impl Session {
                 self.over(shape, trace.as_deref());
             }
         }
-        // To begin is no use: whom a transaction serves shows in what comes after.
-        let begins = statement.acts.contains(&Act::Begin);
-        let Some(who) = self.context.bound().first().copied().filter(|_| !begins) else { return };
+        // To begin or to end is no use: whom a transaction serves shows in what comes between.
+        let edge = statement.acts.iter().any(|act| matches!(act, Act::Begin | Act::Commit | Act::Rollback));
+        let Some(who) = self.context.bound().first().copied().filter(|_| !edge) else { return };
         if let Some(from) = of.filter(|from| *from != who) {
             let what = What::Carried { state: State::Prepared, from };
             self.account.tell(what, shape, self.context.bound(), trace.as_deref());
