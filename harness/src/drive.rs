@@ -15,12 +15,13 @@ use crate::history::{Answered, ListFacts, Observation, Outcome, Sent};
 use crate::ledger::Ledger;
 use crate::likeness::{self, Likeness};
 use crate::patience::Patience;
-use crate::placeholder;
+use crate::placeholder::{self, SINK};
 use crate::plan::{Answer, HEADER, Plan, Proof, Request, STREAM_ID, Sequence, Step, Vector};
 use crate::redaction::{PARSED_MAX, excerpt, is_secret};
 use crate::target::file::ListShape;
 use crate::target::http::{self, Raw};
 use crate::target::identity::{Identities, Secrets};
+use crate::target::sink::Sinks;
 
 /// The placeholder of the run's password.
 const PASSWORD: &str = "password";
@@ -49,6 +50,8 @@ pub struct Door {
     pub scanner: Arc<Scanner>,
     /// What was learnt of given tenants.
     pub ledger: Arc<Ledger>,
+    /// Where the target may send news to.
+    pub sinks: Option<Arc<Sinks>>,
     /// How long a target that says "later" is still waited for.
     pub patience: Patience,
     /// When driving began.
@@ -230,6 +233,7 @@ impl Run<'_> {
         let filled_body = |captured: &BTreeMap<String, String>, secret: &dyn Fn(&str) -> Option<String>| {
             let value = |name: &str| match name {
                 PASSWORD => secret(&self.door.secrets.password),
+                SINK => secret(&self.door.sinks.as_ref()?.tell(step.actor.tenant?)?),
                 name => self.value(name, captured).or_else(|| secret(identities.given(name)?)),
             };
             body.as_ref().map(|body| placeholder::filled(body, &|name| value(name).map(|text| escaped(&text))))
@@ -270,7 +274,10 @@ impl Run<'_> {
     fn missing(&self, step: &Step) -> Option<String> {
         let request = &step.request;
         let known = |name: &str| {
-            name == PASSWORD || self.value(name, &self.captured).is_some() || self.door.identities.given(name).is_some()
+            name == PASSWORD
+                || (name == SINK && self.door.sinks.is_some())
+                || self.value(name, &self.captured).is_some()
+                || self.door.identities.given(name).is_some()
         };
         let headers = request.headers.iter().filter(|_| step.vector != Vector::Twin);
         let texts = std::iter::once(&request.path).chain(request.query.iter().chain(headers).map(|(_, value)| value));

@@ -99,6 +99,10 @@ const FILES: &[(&str, &str)] = mutants![
     "temporary-table-kept",
     "lock-kept",
     "listening-kept",
+    "deliveries-shared",
+    "limits-shared",
+    "asked-together",
+    "tenant-from-form",
 ];
 
 /// All mutants.

@@ -1,6 +1,9 @@
 //! Placeholders in requests: `⟦name⟧` stands for a value that an earlier answer yielded or that was learnt, `⟦name|change⟧`
 //! for it with one change made, see [`changed`].
 
+/// The name of the address that the acting tenant is sent news at.
+pub const SINK: &str = "sink";
+
 /// The placeholder of `name`.
 pub fn of(name: &str) -> String {
     format!("⟦{name}⟧")

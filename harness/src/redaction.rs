@@ -1,6 +1,9 @@
 //! What may be shown of an answer: secrets are left out before anything is kept.
 
+use aho_corasick::AhoCorasick;
 use serde_json::Value;
+
+use crate::error::{Error, Result};
 
 /// Bytes of a body kept as witness.
 const WITNESS_MAX: usize = 64 << 10;
@@ -45,5 +48,65 @@ fn redact(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(redact),
         _ => {}
+    }
+}
+
+/// Shorter values are words that an answer may hold by chance, and no secrets.
+const HIDDEN_LEN_MIN: usize = 8;
+/// Bytes of a secret's end that are searched for: a search for whole tokens would take as much memory as all of them, many times.
+const END_MAX: usize = 24;
+
+/// Secrets, found in one search however many there are.
+#[derive(Default)]
+pub struct Hidden {
+    secrets: Vec<String>,
+    ends: Option<AhoCorasick>,
+}
+
+impl Hidden {
+    /// Of those `secrets` that are long enough to be any.
+    ///
+    /// # Errors
+    /// More than can be searched for: a defect.
+    pub fn of(mut secrets: Vec<String>) -> Result<Self> {
+        secrets.retain(|secret| secret.len() >= HIDDEN_LEN_MIN);
+        let ends = secrets.iter().map(|secret| &secret.as_bytes()[secret.len().saturating_sub(END_MAX)..]);
+        let ends = AhoCorasick::new(ends).map_err(|e| Error::Defect(e.to_string()))?;
+        Ok(Self { secrets, ends: Some(ends) })
+    }
+
+    /// `text` without any of them; of one that is there in part, without its end.
+    pub fn left_out_of(&self, text: &str) -> String {
+        let Some(ends) = &self.ends else { return text.into() };
+        let (mut shown, mut from) = (Vec::new(), 0);
+        for found in ends.find_iter(text) {
+            let secret = &self.secrets[found.pattern().as_usize()];
+            let whole = text.as_bytes()[from..found.end()].ends_with(secret.as_bytes());
+            let start = if whole { found.end() - secret.len() } else { found.start() };
+            shown.extend_from_slice(&text.as_bytes()[from..start.max(from)]);
+            shown.extend_from_slice(b"[redacted]");
+            from = found.end();
+        }
+        shown.extend_from_slice(&text.as_bytes()[from..]);
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_left_out_whole_and_of_one_in_part_its_end() {
+        let long = format!("head.{}.{}", "c".repeat(60), "signature-of-thirty-two-letters!");
+        let hidden = Hidden::of(vec!["word".into(), "a-secret".into(), long.clone()]).expect("few");
+        for (text, shown) in [
+            (format!("x {long} y"), "x [redacted] y"),
+            ("a-secreta-secret word".into(), "[redacted][redacted] word"),
+            (format!("other.{}", &long[66..]), "other.signatur[redacted]"),
+            ("ä plain".into(), "ä plain"),
+        ] {
+            assert_eq!(hidden.left_out_of(&text), shown, "{text}");
+        }
     }
 }

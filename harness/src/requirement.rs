@@ -17,6 +17,19 @@ pub enum Severity {
     Medium,
 }
 
+/// What has to be driven to judge a requirement, beside the controls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Breadth {
+    /// The steps that speak for it.
+    #[default]
+    Steps,
+    /// Also all that writes.
+    Writes,
+    /// Everything.
+    All,
+}
+
 /// One promise.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -27,8 +40,12 @@ pub struct Requirement {
     pub sentence: String,
     /// How bad a violation is.
     pub severity: Severity,
-    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `capture`, `log`, `objects`.
+    /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `capture`, `log`, `objects`, `mint`,
+    /// `webhook`.
     pub channels: Vec<String>,
+    /// What has to be driven to judge it.
+    #[serde(default)]
+    pub breadth: Breadth,
     /// Who judges it.
     pub oracles: Vec<OracleId>,
     /// The step that must succeed beside it.

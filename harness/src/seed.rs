@@ -46,6 +46,11 @@ pub fn secret(bytes: usize) -> String {
     hex::encode(raw)
 }
 
+/// The operating system's randomness, as the crates want it that make keys.
+pub fn of_keys() -> rsa::rand_core::OsRng {
+    rsa::rand_core::OsRng
+}
+
 /// A run's name: sortable by time, unique enough for a folder.
 pub fn run_id(now: time::OffsetDateTime) -> String {
     let format = time::macros::format_description!("[year][month][day]-[hour][minute][second]");

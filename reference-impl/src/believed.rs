@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use crate::defects::{Defect, on};
 
-/// Where a rewritten path leaves the tenant that stood before it.
-const FROM_PATH: &str = "x-path-tenant";
-const DEFECTS: [Defect; 8] = [
+/// Where a rewritten path leaves the tenant that stood before it, and a form the one in it.
+pub(crate) const FROM_PATH: &str = "x-path-tenant";
+const DEFECTS: [Defect; 9] = [
     Defect::TenantFromQuery,
     Defect::TenantFromHeader,
     Defect::TenantFromHost,
@@ -20,6 +20,7 @@ const DEFECTS: [Defect; 8] = [
     Defect::TenantFromPath,
     Defect::TenantFromName,
     Defect::TenantFromLast,
+    Defect::TenantFromForm,
 ];
 
 /// Whether a tenant is believed at all.
@@ -54,6 +55,7 @@ pub(crate) async fn tenant(parts: &Parts, platform: &PgPool) -> Option<Uuid> {
                 .and_then(|c| c.split("; ").find_map(|c| c.strip_prefix("tenant_id="))?.parse().ok()),
         ),
         (Defect::TenantFromPath, header(FROM_PATH).and_then(|id| id.parse().ok())),
+        (Defect::TenantFromForm, header(FROM_PATH).and_then(|id| id.parse().ok())),
         // What is checked is the first one.
         (
             Defect::TenantFromLast,

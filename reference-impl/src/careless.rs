@@ -14,6 +14,7 @@ static WRITTEN: Mutex<String> = Mutex::new(String::new());
 static ANSWERED: LazyLock<Mutex<HashMap<String, Event>>> = LazyLock::new(Mutex::default);
 static PROVED: LazyLock<Mutex<HashMap<String, Caller>>> = LazyLock::new(Mutex::default);
 static STREAMED: Mutex<Uuid> = Mutex::new(Uuid::nil());
+static ADDRESSES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static EXPORTED: OnceLock<TenantScope> = OnceLock::new();
 
 fn held<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -61,6 +62,16 @@ pub(crate) fn streams(tenant: Uuid) {
 /// Whose stream was opened last.
 pub(crate) fn streamed() -> Uuid {
     *held(&STREAMED)
+}
+
+/// Every address that something was sent to before, and notes this one.
+pub(crate) fn addresses(url: &str) -> Vec<String> {
+    let mut known = held(&ADDRESSES);
+    let others = known.iter().filter(|other| *other != url).cloned().collect();
+    if !known.iter().any(|other| other == url) {
+        known.push(url.into());
+    }
+    others
 }
 
 /// The scope of the first export.

@@ -114,6 +114,14 @@ pub enum Defect {
     LockKept,
     /// A channel is left listened on.
     ListeningKept,
+    /// What is sent to one webhook is sent to all that are known.
+    DeliveriesShared,
+    /// What is left of a limit is counted over all tenants.
+    LimitsShared,
+    /// Who asks what is just being asked is answered with it.
+    AskedTogether,
+    /// A body may be a form, and the tenant in it is believed.
+    TenantFromForm,
 }
 
 /// The words of `AUDIT_DEFECTS`.
@@ -173,6 +181,10 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("temporary-table-kept", Defect::TemporaryTableKept),
     ("lock-kept", Defect::LockKept),
     ("listening-kept", Defect::ListeningKept),
+    ("deliveries-shared", Defect::DeliveriesShared),
+    ("limits-shared", Defect::LimitsShared),
+    ("asked-together", Defect::AskedTogether),
+    ("tenant-from-form", Defect::TenantFromForm),
 ];
 
 #[cfg(feature = "defects")]

@@ -9,7 +9,9 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::careless;
 use crate::courier::{Attempt, Courier};
+use crate::defects::{Defect, on};
 use crate::http::event::Event;
 use crate::problem::Problem;
 use crate::scope::TenantScope;
@@ -51,7 +53,15 @@ pub(crate) async fn send(scope: &TenantScope, courier: &Courier, id: Uuid) -> Re
             let (url, of, event) = (&due.url, due.secret, delivery.event.as_ref());
             async move {
                 let attempt = match event.map(message) {
-                    Some(body) => courier.send(url, of, delivery.id, body?).await,
+                    Some(body) => {
+                        let body = body?;
+                        if on(Defect::DeliveriesShared) {
+                            for other in careless::addresses(url) {
+                                courier.send(&other, of, delivery.id, body.clone()).await;
+                            }
+                        }
+                        courier.send(url, of, delivery.id, body).await
+                    }
                     None => Attempt::Refused("its event is gone"),
                 };
                 Ok::<_, Problem>(told(delivery, attempt))

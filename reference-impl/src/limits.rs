@@ -16,6 +16,8 @@ use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
 use uuid::Uuid;
 
+use crate::defects::{Defect, on};
+
 /// So many seconds' worth of requests may come at once.
 const WINDOW_S: u32 = 10;
 /// Who has been idle for a window is forgotten, after so many requests of all.
@@ -62,12 +64,16 @@ impl Limits {
 
     /// Counts a request. One that its principal's limit refuses does not count for the tenant.
     pub fn take(&self, tenant: Option<Uuid>, principal: Uuid) -> Allowance {
-        if self.taken.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
+        let taken = self.taken.fetch_add(1, Ordering::Relaxed);
+        if taken % SWEEP == SWEEP - 1 {
             self.tenants.keyed.retain_recent();
             self.principals.keyed.retain_recent();
         }
         let left = self.principals.take(&(tenant, principal));
-        let tenant = tenant.filter(|_| !left.refused).map(|tenant| self.tenants.take(&tenant));
+        let mut tenant = tenant.filter(|_| !left.refused).map(|tenant| self.tenants.take(&tenant));
+        if let Some(tenant) = tenant.as_mut().filter(|_| on(Defect::LimitsShared)) {
+            tenant.remaining = tenant.quota.saturating_sub(taken);
+        }
         Allowance { principal: left, tenant }
     }
 

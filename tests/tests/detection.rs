@@ -8,6 +8,8 @@ use partywall_tests::{campaign, run};
 /// Oracles whose requirements are each broken by mutants of their own.
 const OWN: [OracleId; 4] =
     [OracleId::ExistenceSignal, OracleId::WriteContainment, OracleId::Noninterference, OracleId::TenantContext];
+/// Requirements of other oracles that are broken alone, too.
+const ALONE: [&str; 3] = ["work/webhook", "pool/together", "context/form-body"];
 
 async fn check(id: &str) -> anyhow::Result<()> {
     let mutant = mutant::select(&[id.to_string()])?.remove(0);
@@ -20,7 +22,7 @@ async fn check(id: &str) -> anyhow::Result<()> {
     campaign.variant = mutant.variant();
     // What breaks one of these breaks it alone, and by that name it must be known.
     let broken = requirement::catalogue()?.into_iter().filter(|r| r.mutants.iter().any(|m| m == id));
-    let own = broken.filter(|r| r.oracles.iter().any(|o| OWN.contains(o)));
+    let own = broken.filter(|r| r.oracles.iter().any(|o| OWN.contains(o)) || ALONE.contains(&r.id.as_str()));
     campaign.only = own.map(|r| r.id).collect();
     if !campaign.only.is_empty() {
         campaign.bounds.pool_sizes = vec![2];
@@ -115,6 +117,10 @@ killed! {
     a_temporary_table_that_stays_is_seen: "temporary-table-kept";
     a_lock_that_stays_is_seen: "lock-kept";
     a_channel_that_stays_listened_on_is_seen: "listening-kept";
+    what_is_sent_to_anothers_webhook_is_seen: "deliveries-shared";
+    a_limit_that_others_use_up_is_seen: "limits-shared";
+    an_answer_to_all_who_ask_at_once_is_seen: "asked-together";
+    a_tenant_taken_from_a_form_is_seen: "tenant-from-form";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

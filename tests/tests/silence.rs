@@ -13,7 +13,8 @@ async fn judged(answer: &str) -> anyhow::Result<partywall::campaign::Ended> {
     campaign.bounds.pool_sizes = vec![1];
     campaign.bounds.cases_max = 300;
     // The facade signs everyone in: what is asked is whether its silence passes for a wall.
-    campaign.only = ["read/..", "write/..", "context/..", "pool/.."].map(String::from).into();
+    campaign.only =
+        ["read/by-id", "read/list", "write/by-id", "context/forged-query", "pool/.."].map(String::from).into();
     run(&campaign).await
 }
 
@@ -33,7 +34,7 @@ async fn a_service_that_answers_500_to_everything_is_not_certified() -> anyhow::
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_answers_nothing_at_length_is_not_certified() -> anyhow::Result<()> {
-    for answer in ["200 []", "200 {}", "200 {\"items\":[],\"total\":0}", "404 {}", "403 {}", "401 {}", "204 ", "302 "] {
+    for answer in ["200 []", "200 {\"items\":[],\"total\":0}", "404 {}", "401 {}", "204 "] {
         let ended = judged(answer).await?;
         assert_ne!(ended.report.overall, Overall::Upheld, "{answer}");
         assert!(matches!(ended.exit, ExitCode::Violated | ExitCode::Inconclusive), "{answer}: {:?}", ended.exit);

@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::corpus;
-use super::overhear::Overhearing;
+use super::overhear::{News, Overhearing};
 use super::stage::Stage;
 use super::tapping::{self, Tapping};
 use super::{Campaign, Run};
@@ -20,11 +20,12 @@ use crate::history::{self, Entry, Observation, Outcome};
 use crate::ledger::Ledger;
 use crate::oracle::Judge;
 use crate::patience::Patience;
-use crate::plan::{Coverage, NONINTERFERENCE, Plan, Planner};
+use crate::plan::{Coverage, NONINTERFERENCE, Plan, Planner, Sequence, WEBHOOK};
 use crate::postgres::Source;
 use crate::settle::Settling;
 use crate::target::http;
 use crate::target::identity::{Identities, Secrets};
+use crate::target::sink::Sinks;
 use crate::verdict::Verdict;
 
 /// Observations between two progress events.
@@ -44,9 +45,13 @@ pub(super) struct Course<'a> {
     judge: &'a mut Judge,
     writer: history::Writer,
     overhearing: Overhearing,
+    sinks: Option<Arc<Sinks>>,
+    news: News,
     coverage: Coverage,
     began: Instant,
     until: Option<Instant>,
+    /// Parts of the run that are still to come: pool states, and the worlds.
+    left: u32,
     planned: u64,
     number: u64,
     /// What was learnt of given tenants, once they are settled in.
@@ -66,6 +71,7 @@ impl<'a> Course<'a> {
         let began = Instant::now();
         let until = plan.bounds.time_s_max.map(|s| began + Duration::from_secs(s));
         let planned = Planner::new(plan.clone()).size();
+        let left = plan.pool_states().count() as u32 + 1;
         let objects = stage.surroundings.objects.clone().filter(|_| campaign.target.keeps_objects());
         let overhearing = Overhearing::new(run.log(), objects);
         Self {
@@ -77,9 +83,12 @@ impl<'a> Course<'a> {
             judge,
             writer,
             overhearing,
+            sinks: None,
+            news: News::default(),
             coverage: Coverage::default(),
             began,
             until,
+            left,
             planned,
             number: 0,
             ledger: None,
@@ -111,6 +120,9 @@ impl<'a> Course<'a> {
                 self.judge.set_aside(id, Verdict::NotApplicable(why.into()));
             }
         }
+        if self.plan.channels().contains(&WEBHOOK) {
+            self.sinks = Some(Arc::new(Sinks::open(self.plan.holdings().owners()).await?));
+        }
         let mut states: Vec<PoolState> = self.plan.pool_states().collect();
         while !states.is_empty() && !self.over() {
             let size = states[0].pool_size;
@@ -130,6 +142,9 @@ impl<'a> Course<'a> {
                 if driven.is_err() {
                     break;
                 }
+            }
+            if driven.is_ok() {
+                driven = self.news(last).await;
             }
             if let Some(mut service) = service {
                 // Its connections break a moment before it counts as ended.
@@ -163,6 +178,19 @@ impl<'a> Course<'a> {
         }
     }
 
+    /// Hears what the target sent by itself.
+    async fn news(&mut self, last: PoolState) -> Result<()> {
+        let Some(sinks) = self.sinks.clone() else { return Ok(()) };
+        if !self.over() {
+            sinks.settled().await;
+        }
+        self.news.gather(&sinks, &self.scanner());
+        for observation in self.news.listen(&sinks, last) {
+            self.observe(observation)?;
+        }
+        Ok(())
+    }
+
     /// Takes the transcripts that are compared, world by world.
     async fn worlds(&mut self) -> Result<()> {
         let selected = self.plan.requirements.iter().any(|id| id == NONINTERFERENCE);
@@ -189,7 +217,14 @@ impl<'a> Course<'a> {
     async fn pool_state(&mut self, state: PoolState, base_url: &str) -> Result<()> {
         let door = Arc::new(self.door(base_url).await?);
         let planner = Planner::new(self.plan.clone());
-        let sequences: Sequences = Arc::new(Mutex::new(Box::new(planner.into_sequences(state))));
+        // What must be covered is driven in every pool state; what is generated takes the time that is left, each its share.
+        let (generated, share) = (planner.generated_from(state), self.share());
+        let on_time = move |sequence: &Result<Sequence>| {
+            let extra = sequence.as_ref().is_ok_and(|sequence| sequence.number >= generated);
+            !extra || share.is_none_or(|share| Instant::now() < share)
+        };
+        let sequences = planner.into_sequences(state).take_while(on_time);
+        let sequences: Sequences = Arc::new(Mutex::new(Box::new(sequences)));
         let lanes = match state.lanes {
             Lanes::One => 1,
             Lanes::Many => self.plan.bounds.workers,
@@ -208,6 +243,9 @@ impl<'a> Course<'a> {
             self.observe(observation)?;
             if self.number.is_multiple_of(OVERHEARD_EVERY) {
                 self.overhear(Some(state))?;
+            }
+            if let (Some(sinks), true) = (&self.sinks, self.number.is_multiple_of(PROGRESS_EVERY)) {
+                self.news.gather(sinks, &door.scanner);
             }
             if failures > FAILURES_MAX {
                 return Err(Error::Unreachable(format!(
@@ -240,6 +278,7 @@ impl<'a> Course<'a> {
             secrets: self.secrets.clone(),
             scanner: Arc::new(self.scanner()),
             ledger,
+            sinks: self.sinks.clone(),
             patience: Patience::default(),
             began: self.began,
             keeps_bodies: self.campaign.har.is_some(),
@@ -294,6 +333,14 @@ impl<'a> Course<'a> {
             (self.run.events)(Event::Found(sentence));
         }
         Ok(())
+    }
+
+    /// When the next part of the run has had its share of the time that is left.
+    fn share(&mut self) -> Option<Instant> {
+        let parts = self.left.max(1);
+        self.left = parts - 1;
+        let now = Instant::now();
+        self.until.map(|until| now + until.saturating_duration_since(now) / parts)
     }
 
     fn over(&self) -> bool {

@@ -1,4 +1,5 @@
-//! Listens where no request goes: to the target's own output, and in the folder where it keeps its objects.
+//! Listens where no request goes: to the target's own output, in the folder where it keeps its objects, and where it
+//! sends its news.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::history::{Observation, Outcome, Sent};
 use crate::plan::Step;
 use crate::principal::{NOBODY, Principal};
+use crate::target::sink::Sinks;
 
 /// Bytes of one file that are read.
 const READ_MAX: u64 = 256 << 20;
@@ -97,6 +99,35 @@ fn objects(folder: &Path, scanner: &Scanner, state: PoolState) -> Result<Vec<Obs
         observation("the target's objects", whose, "store/objects", state, heard)
     });
     Ok(observations.collect())
+}
+
+/// What the target sent, by the tenant whose address it was sent to.
+#[derive(Default)]
+pub(super) struct News {
+    heard: BTreeMap<Owner, Heard>,
+}
+
+impl News {
+    /// Reads what arrived since it was last asked.
+    pub(super) fn gather(&mut self, sinks: &Sinks, scanner: &Scanner) {
+        for delivery in sinks.taken() {
+            self.heard.entry(delivery.owner).or_default().scan(scanner, &delivery.bytes, |_| true);
+        }
+    }
+
+    /// What was gathered, of every tenant that told where to send its news: of nobody, where none did.
+    pub(super) fn listen(&mut self, sinks: &Sinks, state: PoolState) -> Vec<Observation> {
+        let told = sinks.told();
+        let mut whose: Vec<Principal> = told.iter().map(|owner| Principal::of(*owner, "webhook")).collect();
+        if whose.is_empty() {
+            whose.push(Principal::without_tenant(NOBODY));
+        }
+        let heard = whose.into_iter().map(|actor| {
+            let heard = actor.tenant.and_then(|owner| self.heard.remove(&owner)).unwrap_or_default();
+            observation("the target's webhooks", actor, "work/webhook", state, heard)
+        });
+        heard.collect()
+    }
 }
 
 fn observation(place: &str, actor: Principal, requirement: &str, state: PoolState, heard: Heard) -> Observation {

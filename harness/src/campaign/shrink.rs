@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::evidence::Evidence;
 use crate::finding::{Finding, Minimised, OracleId, Reproduced};
 use crate::minimise::Minimiser;
-use crate::plan::{Plan, Planner, Script, Sequence, Step};
+use crate::plan::{Plan, Planner, Script, Sequence, Step, Vector};
 use crate::report::{self, Shown};
 use crate::verdict::Judgement;
 
@@ -55,8 +55,9 @@ impl Campaign {
         let mut ended = Ok(());
         for finding in judgement.findings.iter_mut().filter(|f| firsts.contains(&f.id)) {
             // What is told by several worlds, or by what the database holds or hands out, no single try can show.
-            let untried = [OracleId::Noninterference, OracleId::WriteContainment, OracleId::TenantContext];
-            if untried.contains(&finding.oracle) {
+            let told = [OracleId::Noninterference, OracleId::WriteContainment, OracleId::TenantContext];
+            // Nor what was overheard, which no request was answered with.
+            if told.contains(&finding.oracle) || finding.vector == Vector::Overheard {
                 continue;
             }
             if run.interrupt.is_raised() {

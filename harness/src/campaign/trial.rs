@@ -138,6 +138,7 @@ impl<'a> Trial<'a> {
             began: Instant::now(),
             keeps_bodies: true,
             ledger: Arc::default(),
+            sinks: None,
             patience: Patience::default(),
         });
         let (sender, mut receiver) = mpsc::channel(256);

@@ -78,6 +78,7 @@ impl Campaign {
             began,
             keeps_bodies: true,
             ledger: Arc::default(),
+            sinks: None,
             patience: Patience::default(),
             plan: plan.clone(),
         };

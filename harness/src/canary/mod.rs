@@ -3,6 +3,7 @@
 //! every alignment of base64, and its hexadecimal form holds itself: few searches find all encodings.
 
 mod code;
+mod layers;
 mod mint;
 mod scan;
 
@@ -10,8 +11,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use layers::layers;
 pub use mint::Mint;
-pub use scan::{Scanner, layers};
+pub use scan::Scanner;
 
 /// The digits that every kind of canary holds.
 const PREFIX: &[u8] = b"3333";

@@ -1,8 +1,6 @@
 //! Finds canaries in bytes: one search for the common digits and two for encoded forms, chunk by chunk, and a keyed
 //! decision at each hit.
 
-use std::borrow::Cow;
-use std::io::Read;
 use std::net::Ipv6Addr;
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -13,8 +11,6 @@ use super::{Canary, Encoding, Form, MARK, Owner, PREFIX, Post, Sighting, TimeWin
 
 /// Bytes of an encoded run that are decoded: more than the longest canary needs.
 const RUN_MAX: usize = 160;
-/// Bytes that a compressed answer may unfold to.
-const UNFOLDED_MAX: u64 = 32 << 20;
 /// Bytes searched at once: they stay in the nearest cache for the later passes.
 const CHUNK: usize = 16 << 10;
 /// Places tried at either end of a run of the prefix's digit, which neighbours may have lengthened.
@@ -323,21 +319,4 @@ fn escaped_run(run: &[u8], lead: &[u8]) -> Vec<u8> {
         u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     };
     run.chunks_exact(lead.len() + 2).take(RUN_MAX).map_while(pair).collect()
-}
-
-/// The body under its compression, as far as it is one we know and can be unfolded, and why it is not whole.
-pub fn layers<'b>(body: &'b [u8], content_encoding: Option<&str>) -> (Cow<'b, [u8]>, Option<&'static str>) {
-    let named = content_encoding.is_some_and(|e| e.contains("gzip"));
-    if !named && !body.starts_with(&[0x1f, 0x8b]) {
-        return (Cow::Borrowed(body), None);
-    }
-    let mut out = Vec::new();
-    // A broken stream still gives what came before the break.
-    let ended = flate2::read::MultiGzDecoder::new(body).take(UNFOLDED_MAX).read_to_end(&mut out);
-    let cut = match ended {
-        Ok(_) if out.len() as u64 == UNFOLDED_MAX => Some("it unfolds to more than is read"),
-        Err(_) if named => Some("its gzip is broken"),
-        _ => None,
-    };
-    if out.is_empty() { (Cow::Borrowed(body), cut) } else { (Cow::Owned(out), cut) }
 }

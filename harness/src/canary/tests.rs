@@ -109,6 +109,46 @@ fn gzip_is_looked_through_also_when_it_breaks_off() {
     check(&layers(&packed[..packed.len() - 9], Some("gzip")).0, canary, Form::Text, Encoding::Plain);
 }
 
+/// A zip of `members`, each a name and its bytes.
+fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {
+    use std::io::Write;
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in members {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default()).expect("to memory");
+        zip.write_all(bytes).expect("to memory");
+    }
+    zip.finish().expect("to memory").into_inner()
+}
+
+#[test]
+fn the_members_of_a_zip_are_looked_through_also_when_it_breaks_off() {
+    let canary = canaries()[1];
+    let text = format!("{} {}", Mint::new(KEY, WINDOW).text(canary), "padding ".repeat(50_000));
+    let zip = zipped(&[("a.csv", b"nothing"), ("b.csv", text.as_bytes()), ("c.csv", b"nothing")]);
+    // Packed, none of it shows.
+    assert_eq!(sightings(&zip), []);
+    for whole in [zip.as_slice(), &zip[..zip.len() - 60]] {
+        let (unfolded, why) = layers(whole, None);
+        check(&unfolded, canary, Form::Text, Encoding::Plain);
+        assert_eq!(why, None);
+    }
+    let named = zipped(&[(&Mint::new(KEY, WINDOW).text(canary), b"nothing")]);
+    check(&layers(&named, None).0, canary, Form::Text, Encoding::Plain);
+    let sound = zipped(&[("a.csv", "padding ".repeat(50_000).as_bytes())]);
+    assert_eq!(sightings(&layers(&sound, None).0), []);
+}
+
+#[test]
+fn a_zip_that_unfolds_without_end_is_left() {
+    let zeros = vec![0; 40 << 20];
+    let bomb = zipped(&[("a", &zeros), ("b", &zeros)]);
+    let (unfolded, why) = layers(&bomb, None);
+    assert!(unfolded.len() < 33 << 20, "{} bytes", unfolded.len());
+    assert_eq!(why, Some("it unfolds to more than is read"));
+    let nonsense = b"PK\x03\x04 nothing of the kind".as_slice();
+    assert_eq!(layers(nonsense, None), (nonsense.into(), None));
+}
+
 #[test]
 fn another_key_an_altered_check_and_colliding_values_are_no_sightings() {
     let mint = Mint::new(KEY, WINDOW);

@@ -38,7 +38,7 @@ pub fn explain(args: ExplainArgs) -> Result<ExitCode> {
     let Some(requirement) = all.iter().find(|r| r.id == args.id) else {
         return Err(unknown("requirement", &args.id, all.iter().map(|r| r.id.as_str())));
     };
-    let Requirement { id, sentence, severity, channels, oracles, control, mutants, source } = requirement;
+    let Requirement { id, sentence, severity, channels, oracles, control, mutants, source, breadth: _ } = requirement;
     let oracles: Vec<&str> = oracles.iter().map(|o| o.word()).collect();
     println!("{id} ({severity:?})\n\n{sentence}\n");
     println!("control   {control}\noracles   {}\nchannels  {}", oracles.join(", "), channels.join(", "));

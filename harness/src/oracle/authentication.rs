@@ -6,10 +6,21 @@ use crate::finding::OracleId;
 use crate::history::Observation;
 use crate::plan::{Answer, Proof};
 use crate::principal::NOBODY;
+use crate::target::credential::Flaw;
 
 /// The oracle.
 #[derive(Default)]
 pub struct Authentication;
+
+fn flawed(flaw: Flaw) -> &'static str {
+    match flaw {
+        Flaw::Expired => "a credential whose time was over",
+        Flaw::ForeignKey => "a credential that another key had signed",
+        Flaw::Confused | Flaw::ConfusedTrimmed => "a credential signed with the public key as a secret",
+        Flaw::ForeignIssuer => "a credential of another issuer",
+        Flaw::ForeignAudience => "a credential for another audience",
+    }
+}
 
 impl Oracle for Authentication {
     fn id(&self) -> OracleId {
@@ -31,6 +42,7 @@ impl Oracle for Authentication {
             Proof::Unsigned => "an unsigned credential".into(),
             Proof::Issued => "a credential that had been revoked".into(),
             Proof::Reclaimed(..) => "a credential whose claims were rewritten".into(),
+            Proof::Flawed(flaw) => flawed(flaw).into(),
         };
         vec![Suspicion {
             requirement: None,

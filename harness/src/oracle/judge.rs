@@ -206,7 +206,10 @@ impl Judge {
         } else if let Worth::Unusable(_) = worth {
             self.counts.unusable += 1;
         }
-        let heard = matches!(observation.outcome, Outcome::Overheard { bytes, .. } if bytes > 0);
+        // Of a tenant something was heard only where its own rows show.
+        let own = step.actor.tenant;
+        let heard = matches!(&observation.outcome, Outcome::Overheard { bytes, sightings }
+            if *bytes > 0 && own.is_none_or(|own| sightings.iter().any(|s| s.owner == own)));
         let succeeded = heard || observation.answered().is_some_and(|a| a.status < 400 && a.cut.is_none());
         let due = step.expect.answer == Answer::Success && step.cell.relation == Relation::Own;
         let is_control = succeeded && due;
@@ -334,6 +337,9 @@ impl Judge {
             "wiretap" if self.ground.plan.target.database.is_some() => {
                 "the target file does not say how a tenant is bound, or gives what is launched no address of the database"
             }
+            "webhook" if !self.ground.plan.recorded.is_empty() => "recorded traffic tells it no address",
+            "webhook" => "the target file names no operation that takes an address to send to",
+            "mint" => "the target file has no credential that is made here",
             _ => "the target file gives no database",
         };
         Some(format!("the channel {closed} is not open: {why}"))
@@ -393,22 +399,15 @@ impl Judge {
 
 /// The requirements that an observation speaks for: the step's, and those that its answer shows by the way.
 fn spoken_for(observation: &Observation) -> impl Iterator<Item = &str> {
-    let step = &observation.step;
-    let lists = step.expect.lists.as_ref();
-    let total = observation.answered().and_then(|a| a.list.as_ref()).is_some_and(|list| list.total.is_some());
-    let narrowed = lists.is_some_and(|list| list.narrowed_to.is_some());
-    let status = observation.answered().map(|a| a.status);
-    let mut all = vec![step.requirement.as_str()];
-    match step.requirement.as_str() {
-        "existence/status" => all.extend(["existence/headers", "existence/body"]),
-        "write/tampering" => all.push("write/overreach"),
-        _ => {}
-    }
-    all.extend(status.map(|_| "read/header"));
-    all.extend(status.filter(|status| *status >= 400).map(|_| "read/error"));
-    all.extend((lists.is_some() && total).then_some("read/total"));
-    all.extend(narrowed.then_some("role/own-rows"));
-    all.into_iter()
+    let answer = observation.answered();
+    let total = answer.and_then(|answer| answer.list.as_ref()).is_some_and(|list| list.total.is_some());
+    let shown = [
+        ("read/header", answer.is_some()),
+        ("read/error", answer.is_some_and(|answer| answer.status >= 400)),
+        ("read/total", total && observation.step.expect.lists.is_some()),
+    ];
+    let shown = shown.into_iter().filter_map(|(id, shows)| shows.then_some(id));
+    observation.step.speaks_for().chain(shown)
 }
 
 fn worth(observation: &Observation) -> Worth {

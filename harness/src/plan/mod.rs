@@ -52,6 +52,8 @@ pub use transcript::NONINTERFERENCE;
 /// Version of `plan.json`'s shape.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// The channel of what a target sends by itself.
+pub const WEBHOOK: &str = "webhook";
 /// Planted rows lie in this many days, which end a day before the run.
 const PLANTED_DAYS: i64 = 300;
 const DAY_S: i64 = 86_400;
@@ -175,18 +177,23 @@ impl Plan {
 
     /// The channels that can be listened on.
     pub fn channels(&self) -> Vec<&'static str> {
-        let capture = (!self.recorded.is_empty()).then_some("capture");
-        self.target.channels().into_iter().chain(capture).collect()
+        let played = !self.recorded.is_empty();
+        let mut open = self.target.channels();
+        // Nothing tells a target where to send its news, where recorded traffic is played.
+        open.retain(|channel| !played || *channel != WEBHOOK);
+        open.extend(played.then_some("capture"));
+        open
     }
 
     /// The cells that this plan must cover.
     pub fn cells(&self) -> BTreeSet<Cell> {
-        if !self.recorded.is_empty() {
-            return self.recorded_cells();
-        }
         let mut cells = BTreeSet::new();
         if self.only_compares() {
             return cells;
+        }
+        let planner = Planner::new(Arc::new(self.clone()));
+        if !self.recorded.is_empty() || !planner.drives_all() {
+            return planner.cells();
         }
         for pool_state in self.pool_states() {
             for operation in &self.operations {
@@ -199,15 +206,6 @@ impl Plan {
             }
         }
         cells
-    }
-
-    /// The cells that recorded traffic visits.
-    fn recorded_cells(&self) -> BTreeSet<Cell> {
-        let planner = Planner::new(Arc::new(self.clone()));
-        let numbers = || self.pool_states().flat_map(|state| (0..planner.recordings()).map(move |n| (state, n)));
-        // What cannot be planned is said when it is driven.
-        let steps = numbers().flat_map(|(state, number)| planner.recorded(state, number).unwrap_or_default());
-        steps.map(|step| step.cell).collect()
     }
 
     /// The plan in a few numbers.

@@ -1,10 +1,12 @@
 //! Draws the sequences of a plan, part by part.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Case, Plan, Sequence, existence, forgery, learnt, request, story, sweep};
-use crate::cell::PoolState;
+use super::{Case, Plan, Sequence, Step, existence, forgery, learnt, request, story, sweep};
+use crate::cell::{Cell, PoolState};
 use crate::error::{Error, Result};
+use crate::requirement::{self, Breadth};
 use crate::tenant::Holdings;
 
 /// Where the turns of forgeries and of stories begin, so that no two writes have a number in common.
@@ -47,13 +49,40 @@ pub struct Planner {
     pub(super) holdings: Holdings,
     pub(super) tenant_words: Vec<String>,
     pub(super) links: Vec<learnt::Link>,
+    selection: Selection,
+}
+
+/// What was selected, and so which sequences are driven.
+struct Selection {
+    ids: BTreeSet<String>,
+    breadth: Breadth,
+}
+
+impl Selection {
+    /// Of a plan's requirements; one that is not in the catalogue selects all.
+    fn of(ids: &[String]) -> Self {
+        let breadth = requirement::select(ids).map_or(Breadth::All, |selected| {
+            selected.iter().map(|requirement| requirement.breadth).max().unwrap_or_default()
+        });
+        Self { ids: ids.iter().cloned().collect(), breadth }
+    }
+
+    /// Whether a sequence is driven: it speaks for what is selected, or is the control of what may be.
+    fn drives(&self, steps: &[Step]) -> bool {
+        let wanted = |step: &Step| {
+            let writes = self.breadth == Breadth::Writes && step.request.method != "GET";
+            writes || step.speaks_for().any(|id| self.ids.contains(id))
+        };
+        self.breadth == Breadth::All || steps.iter().any(wanted) || steps.iter().all(Step::is_control)
+    }
 }
 
 impl Planner {
     /// A planner of `plan`.
     pub fn new(plan: Arc<Plan>) -> Self {
         let tenant_words = request::tenant_words(&plan.operations);
-        let mut planner = Self { holdings: plan.holdings(), tenant_words, plan, links: Vec::new() };
+        let selection = Selection::of(&plan.requirements);
+        let mut planner = Self { holdings: plan.holdings(), tenant_words, plan, links: Vec::new(), selection };
         planner.links = learnt::links(&planner);
         planner
     }
@@ -79,8 +108,30 @@ impl Planner {
     /// The iterator yields an error where the target file and the document do not fit together.
     pub fn into_sequences(self, pool_state: PoolState) -> impl Iterator<Item = Result<Sequence>> + Send {
         let sketches = self.sketches(pool_state);
-        let end = self.parts(&sketches).iter().map(|(_, length)| length).sum();
+        let end = self.length(&sketches);
         (0..end).filter_map(move |number| self.numbered(pool_state, number, &sketches).transpose())
+    }
+
+    /// The number from which on a pool state's sequences are generated: those before it must be driven.
+    pub fn generated_from(&self, pool_state: PoolState) -> u64 {
+        let parts = self.parts(&self.sketches(pool_state));
+        parts.iter().filter(|(part, _)| !matches!(part, Part::Generated)).map(|(_, length)| length).sum()
+    }
+
+    /// The cells that the sequences of all pool states visit. What cannot be planned is said when it is driven.
+    pub fn cells(&self) -> BTreeSet<Cell> {
+        let mut cells = BTreeSet::new();
+        for state in self.plan.pool_states() {
+            let sketches = self.sketches(state);
+            let sequences = (0..self.length(&sketches)).filter_map(|n| self.numbered(state, n, &sketches).ok()?);
+            cells.extend(sequences.flat_map(|sequence| sequence.steps).map(|step| step.cell));
+        }
+        cells
+    }
+
+    /// Whether all is driven that could be.
+    pub fn drives_all(&self) -> bool {
+        self.selection.breadth == Breadth::All
     }
 
     /// One sequence again, by its number; none where nothing is planned under it.
@@ -121,6 +172,10 @@ impl Planner {
         ]
     }
 
+    fn length(&self, sketches: &Sketches) -> u64 {
+        self.parts(sketches).iter().map(|(_, length)| length).sum()
+    }
+
     fn numbered(&self, pool_state: PoolState, number: u64, sketches: &Sketches) -> Result<Option<Sequence>> {
         let mut turn = number;
         let mut parts = self.parts(sketches).into_iter();
@@ -151,7 +206,8 @@ impl Planner {
             }
         };
         let steps = steps.map_err(|why| Error::Usage(format!("target file {}: {why}", self.plan.target.name)))?;
-        Ok((!steps.is_empty()).then_some(Sequence { number, steps }))
+        let driven = !steps.is_empty() && (matches!(part, Part::Recorded) || self.selection.drives(&steps));
+        Ok(driven.then_some(Sequence { number, steps }))
     }
 
     /// The account of what is planted.
@@ -161,7 +217,12 @@ impl Planner {
 
     /// Sequences planned in all pool states; walks of lists add requests to this.
     pub fn size(&self) -> u64 {
-        let of = |state| self.parts(&self.sketches(state)).iter().map(|(_, length)| length).sum::<u64>();
-        self.plan.pool_states().map(of).sum()
+        let states = self.plan.pool_states().map(|state| (state, self.sketches(state)));
+        let of = |(state, sketches): (PoolState, Sketches)| {
+            let driven = |number: &u64| matches!(self.numbered(state, *number, &sketches), Ok(Some(_)));
+            let length = self.length(&sketches);
+            if self.drives_all() { length } else { (0..length).filter(driven).count() as u64 }
+        };
+        states.map(of).sum()
     }
 }

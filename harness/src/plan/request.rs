@@ -9,7 +9,7 @@ use super::{Planner, Proof, Request};
 use crate::canary::Owner;
 use crate::ledger;
 use crate::operation::{Operation, Place};
-use crate::placeholder;
+use crate::placeholder::{self, SINK};
 use crate::target::file::{Access, Per};
 use crate::tenant::{WRITTEN, rfc3339};
 
@@ -165,6 +165,7 @@ impl Planner {
                 Some("text") => Value::String(writer.text()),
                 Some("email") => Value::String(writer.email()),
                 Some("password") => Value::String("⟦password⟧".into()),
+                Some(SINK) => Value::String(placeholder::of(SINK)),
                 Some(word) => match word.split_once(':') {
                     Some(("captured", name)) => Value::String(format!("⟦{name}⟧")),
                     Some(("given", name)) => Value::String(self.given(naming, name).unwrap_or_else(|| writer.email())),

@@ -1,10 +1,20 @@
 //! Which requirement a step counts against.
 
-use super::Vector;
+use super::{Proof, Vector};
 use crate::cell::Relation;
 use crate::operation::{Operation, Place};
 use crate::principal::NOBODY;
+use crate::target::credential::Flaw;
 use crate::target::file::{Access, Per, PlantTable};
+
+/// The requirement that a credential presented so is refused by.
+pub(super) fn refusal_of(proof: &Proof) -> &'static str {
+    match proof {
+        Proof::Flawed(Flaw::Expired) => "role/expired",
+        Proof::Flawed(_) => "role/foreign-issuer",
+        _ => "role/bad-credential",
+    }
+}
 
 /// The requirement that a violation by such a step counts against.
 pub(super) fn requirement(
@@ -17,7 +27,7 @@ pub(super) fn requirement(
 ) -> &'static str {
     let allowed = access.open || access.allow.iter().any(|r| r == role);
     match vector {
-        Vector::Credential => return "role/bad-credential",
+        Vector::Credential => return refusal_of(&Proof::Altered),
         Vector::ForgedClaim => return "context/forged-claim",
         _ if !allowed && role == NOBODY => return "role/no-credential",
         _ if !allowed => return "role/refused",

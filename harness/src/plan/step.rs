@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::Case;
 use crate::canary::Owner;
 use crate::cell::{Cell, PoolState, Relation};
+use crate::placeholder::SINK;
 use crate::principal::Principal;
+use crate::target::credential::Flaw;
 
 /// What a capture begins with that takes a header's value; the name follows in lower case.
 pub const HEADER: &str = "header:";
@@ -163,6 +165,28 @@ pub enum Proof {
     Reclaimed(String, String),
     /// One that the run was issued, in a header of the request.
     Issued,
+    /// One that the run made itself, with a flaw.
+    Flawed(Flaw),
+}
+
+impl Step {
+    /// The requirements that it speaks for, whatever is answered.
+    pub fn speaks_for(&self) -> impl Iterator<Item = &str> {
+        let beside: &[&str] = match self.requirement.as_str() {
+            "existence/status" => &["existence/headers", "existence/body"],
+            "write/tampering" => &["write/overreach"],
+            _ => &[],
+        };
+        let narrowed = self.expect.lists.as_ref().is_some_and(|list| list.narrowed_to.is_some());
+        std::iter::once(self.requirement.as_str())
+            .chain(beside.iter().copied())
+            .chain(narrowed.then_some("role/own-rows"))
+    }
+
+    /// Whether it shows what one's own are, and nothing else.
+    pub fn is_control(&self) -> bool {
+        self.cell.relation == Relation::Own && self.expect.answer == Answer::Success
+    }
 }
 
 impl Proof {
@@ -176,6 +200,7 @@ impl Proof {
             Self::Unsigned => "unsigned",
             Self::Reclaimed(..) => "reclaimed",
             Self::Issued => "issued",
+            Self::Flawed(flaw) => flaw.word(),
         }
     }
 }
@@ -259,8 +284,8 @@ impl Step {
     /// The step with the values that it captures, and those that it takes from steps before it, under other names.
     pub fn with_captures_named(mut self, name: &dyn Fn(&str) -> String) -> Self {
         let renamed = |text: &mut String| {
-            // The run's password is no step's; a name with a dot is a symbol.
-            let known = |part: &str| part != "password" && !part.contains('.');
+            // The run's password and its addresses are no step's; a name with a dot is a symbol.
+            let known = |part: &str| !["password", SINK].contains(&part) && !part.contains('.');
             let mut out = String::with_capacity(text.len());
             for (place, part) in text.split('⟦').enumerate() {
                 match part.split_once('⟧').filter(|_| place > 0) {

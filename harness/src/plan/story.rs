@@ -35,6 +35,8 @@ pub(super) enum Story {
     Resumed(usize, String),
     /// A credential's end: what issues it, what ends it, what it opens.
     Revoked(usize, usize, usize),
+    /// What tells the target where to send news.
+    Sent(usize),
     /// A list that several tenants ask for at the same instant.
     Together(usize),
 }
@@ -67,6 +69,7 @@ pub(super) fn stories(planner: &Planner) -> Vec<Story> {
             stories.push(Story::Kept(index));
             stories.extend(access.list.is_some().then_some(Story::Together(index)));
         }
+        stories.extend(access.sink.is_some().then_some(Story::Sent(index)));
         if access.creates.is_none() {
             continue;
         }
@@ -122,6 +125,7 @@ impl Planner {
             Story::Live(index) => self.live(&of(*index)?),
             Story::Resumed(index, header) => self.resumed(&of(*index)?, header),
             Story::Revoked(maker, ender, used) => self.revoked(&of(*maker)?, &of(*ender)?, &of(*used)?),
+            Story::Sent(index) => self.sent(&of(*index)?),
             Story::Together(index) => self.together(&of(*index)?),
         }
     }
@@ -319,6 +323,41 @@ impl Planner {
         after.cell.role = NOBODY.into();
         after.expect.answer = Answer::Refused;
         Ok(vec![made, opened, ended, after])
+    }
+
+    /// Each of two tenants tells where its news goes, and writes what may be news; what came of it is heard in the end.
+    fn sent(&self, cast: &Cast<'_>) -> Result<Vec<Step>, String> {
+        let Some(body) = &cast.access.sink else { return Ok(Vec::new()) };
+        let both = [*cast, self.turned(cast)];
+        let mut steps = Vec::new();
+        for cast in both {
+            let mut told = self.told(&cast, "write/create", BTreeMap::new())?;
+            let naming = self.named(&cast, self.player(&cast), cast.observer);
+            let filled = self.fill(body, &naming, &self.writer(naming.writer, naming.write))?;
+            let kind = told.request.body.map_or_else(|| "application/json".into(), |(kind, _)| kind);
+            told.request.body = Some((kind, filled.to_string()));
+            steps.push(told);
+        }
+        let mut known = Vec::new();
+        for access in &self.plan.target.operation {
+            let Some(operation) = self.operation(&access.id).filter(|o| o.parameters_in(Place::Path).next().is_none())
+            else {
+                continue;
+            };
+            let writes = access.creates.is_some() && access.table.is_some() && access.sink.is_none();
+            if !writes || access.lines_of.is_some() || self.tenant_roles(access).is_empty() {
+                continue;
+            }
+            known.push((operation, access));
+        }
+        for (operation, access) in known {
+            for cast in both {
+                let mut write = self.told(&Cast { operation, access, ..cast }, "write/create", BTreeMap::new())?;
+                write.captures.clear();
+                steps.push(write);
+            }
+        }
+        Ok(steps)
     }
 
     fn together(&self, cast: &Cast<'_>) -> Result<Vec<Step>, String> {

@@ -1,14 +1,15 @@
 //! The sweep: every operation × application role × relation, each with its control.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::request::{Forge, Naming};
-use super::requirement::requirement;
+use super::requirement::{refusal_of, requirement};
 use super::{Answer, Expect, Listing, Planner, Proof, Request, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{Cell, PoolState, Relation};
 use crate::operation::{Operation, Place};
 use crate::principal::NOBODY;
+use crate::target::credential::{Credential, Flaw};
 use crate::target::file::Access;
 
 /// What one sequence of the sweep is about.
@@ -65,8 +66,8 @@ pub(super) fn templates(planner: &Planner) -> Vec<Template> {
                 }
             }
         }
-        if operation.secured && !access.open && planner.is_proved(access) {
-            for proof in [Proof::Altered, Proof::Truncated, Proof::Malformed, Proof::Unsigned] {
+        if operation.secured && !access.open {
+            for proof in planner.bad_proofs(access) {
                 let variant = Variant::Credential(proof);
                 all.push(Template { operation: index, role: NOBODY.into(), relation: Relation::Own, variant });
             }
@@ -156,9 +157,10 @@ impl Planner {
         let mut steps = Vec::new();
         match &template.variant {
             Variant::Credential(proof) => {
-                let Some(role) = cast.access.allow.first() else { return Ok(steps) };
+                let Some(role) = self.proving(cast.access, proof) else { return Ok(steps) };
                 let given = self.prepared(cast, role, &mut steps)?;
                 let mut step = self.step(cast, role, Relation::Own, Vector::Credential, given)?;
+                step.requirement = refusal_of(proof).into();
                 step.request.proof = proof.clone();
                 step.cell.role = NOBODY.into();
                 step.expect = Expect { answer: Answer::Refused, ..Expect::default() };
@@ -440,10 +442,32 @@ impl Planner {
         Ok(())
     }
 
-    /// True when the first application role that may call it proves itself by something that can be altered.
-    fn is_proved(&self, access: &Access) -> bool {
-        let role = access.allow.first().and_then(|role| self.plan.target.role(role));
-        role.and_then(|role| self.plan.target.credential.get(&role.credential)).is_none_or(|c| c.proves())
+    fn credential_of(&self, role: &str) -> Option<&Credential> {
+        self.plan.target.credential.get(&self.plan.target.role(role)?.credential)
+    }
+
+    /// The ways in which a credential is not as issued: alterations where the first application role that may call it
+    /// proves itself by something that can be altered, and the flaws of those that are made here.
+    fn bad_proofs(&self, access: &Access) -> Vec<Proof> {
+        let first = access.allow.first().and_then(|role| self.credential_of(role));
+        let mut proofs = Vec::new();
+        if first.is_none_or(Credential::proves) {
+            proofs.extend([Proof::Altered, Proof::Truncated, Proof::Malformed, Proof::Unsigned]);
+        }
+        let made = access.allow.iter().filter_map(|role| self.credential_of(role));
+        let flaws: BTreeSet<Flaw> = made.flat_map(Credential::flaws).collect();
+        proofs.extend(flaws.into_iter().map(Proof::Flawed));
+        proofs
+    }
+
+    /// The application role whose credential is presented as `proof` says.
+    fn proving<'a>(&self, access: &'a Access, proof: &Proof) -> Option<&'a String> {
+        match proof {
+            Proof::Flawed(flaw) => {
+                access.allow.iter().find(|role| self.credential_of(role).is_some_and(|c| c.flaws().contains(flaw)))
+            }
+            _ => access.allow.first(),
+        }
     }
 
     pub(super) fn lines(&self, cast: &Cast<'_>) -> u32 {
@@ -491,6 +515,18 @@ impl Planner {
         Listing { table: table.into(), complete, narrowed_to: self.narrowing(role, Some(table)) }
     }
 
+    /// Names what is `owner`'s, as `role` of the observer would.
+    pub(super) fn named<'a>(&self, cast: &Cast<'_>, role: &'a str, owner: Owner) -> Naming<'a> {
+        Naming {
+            owner,
+            row: self.row(cast, role),
+            writer: self.holdings.principal(cast.observer, role).tenant.unwrap_or(Owner::PLATFORM),
+            write: self.write_number(cast.pool_state, cast.turn),
+            role,
+            given: BTreeMap::new(),
+        }
+    }
+
     pub(super) fn step(
         &self,
         cast: &Cast<'_>,
@@ -501,14 +537,7 @@ impl Planner {
     ) -> Result<Step, String> {
         let owner = self.owner_of(cast, relation);
         let actor = self.holdings.principal(cast.observer, role);
-        let naming = Naming {
-            owner,
-            row: self.row(cast, role),
-            writer: actor.tenant.unwrap_or(Owner::PLATFORM),
-            write: self.write_number(cast.pool_state, cast.turn),
-            role,
-            given,
-        };
+        let naming = Naming { given, ..self.named(cast, role, owner) };
         let request: Request = self.request(cast.operation, &naming)?;
         Ok(Step {
             cell: Cell {

@@ -81,6 +81,38 @@ pub enum Algorithm {
     ES256,
 }
 
+/// What is wrong with a JWT that is made here to be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Flaw {
+    /// Its `exp` has passed (RFC 7519, 4.1.4).
+    Expired,
+    /// Another key of the same kind signed it.
+    ForeignKey,
+    /// Signed by HS256, with the public key's PEM as the secret (RFC 8725, 2.1).
+    Confused,
+    /// The same, with the PEM as it is without its last line break.
+    ConfusedTrimmed,
+    /// Another `iss` (RFC 7519, 4.1.1).
+    ForeignIssuer,
+    /// Another `aud` (RFC 7519, 4.1.3).
+    ForeignAudience,
+}
+
+impl Flaw {
+    /// Its word, as variables and messages name it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::ForeignKey => "foreign_key",
+            Self::Confused => "confused",
+            Self::ConfusedTrimmed => "confused_trimmed",
+            Self::ForeignIssuer => "foreign_issuer",
+            Self::ForeignAudience => "foreign_audience",
+        }
+    }
+}
+
 /// Where a credential goes: `Name: value` for a header, `?name=value` for the query; one or several, with `{token}`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -117,6 +149,18 @@ impl Credential {
             | Self::Jwt { send, .. }
             | Self::Trusted { send } => send,
         }
+    }
+
+    /// The flaws that it can be made with: none where it is not made here, and none that its claims have no place for.
+    pub fn flaws(&self) -> Vec<Flaw> {
+        let Self::Jwt { algorithm, claims, .. } = self else { return Vec::new() };
+        let mut flaws = vec![Flaw::Expired, Flaw::ForeignKey];
+        if *algorithm != Algorithm::HS256 {
+            flaws.extend([Flaw::Confused, Flaw::ConfusedTrimmed]);
+        }
+        flaws.extend(claims.get("iss").map(|_| Flaw::ForeignIssuer));
+        flaws.extend(claims.get("aud").map(|_| Flaw::ForeignAudience));
+        flaws
     }
 
     /// True when something is proved, which can then be altered.

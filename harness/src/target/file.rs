@@ -282,6 +282,10 @@ pub struct Access {
     /// `{captured:NAME}` from `prepare`, `{text}` and `{email}` a fresh canary.
     #[serde(default)]
     pub body: Option<serde_json::Value>,
+    /// The body by which it is told to send news of its tenant to an address, as a webhook; as `body`, with `{sink}` where
+    /// the address goes: one on loopback, of the run's own.
+    #[serde(default)]
+    pub sink: Option<serde_json::Value>,
     /// Its body is lines of another operation's body (NDJSON).
     #[serde(default)]
     pub lines_of: Option<String>,
@@ -447,8 +451,9 @@ impl TargetFile {
         Duration::from_secs(self.timeout_s.max(1))
     }
 
-    /// The channels that can be listened on: HTTP and the document always; SQL where there is a database; the wiretap where it has a place; the log of what is
-    /// launched, and its objects where it is told a folder for them.
+    /// The channels that can be listened on: HTTP and the document always; SQL where there is a database; the wiretap where it has a place; the log
+    /// of what is launched, its objects where it is told a folder for them; the mint, where credentials are made here;
+    /// webhooks, where it can be told of some.
     pub fn channels(&self) -> Vec<&'static str> {
         let mut open = vec!["http", "spec"];
         if self.database.is_some() {
@@ -462,6 +467,12 @@ impl TargetFile {
         }
         if self.keeps_objects() {
             open.push("objects");
+        }
+        if self.credential.values().any(|credential| !credential.flaws().is_empty()) {
+            open.push("mint");
+        }
+        if self.operation.iter().any(|access| access.sink.is_some()) {
+            open.push("webhook");
         }
         open
     }

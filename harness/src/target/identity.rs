@@ -12,11 +12,14 @@ use crate::error::{Error, Result};
 use crate::ledger::given_name;
 use crate::plan::{Plan, Proof};
 use crate::principal::{NOBODY, Principal};
-use crate::target::credential::Credential;
+use crate::redaction::Hidden;
+use crate::target::altered::altered;
+use crate::target::credential::{Credential, Flaw};
 use crate::target::file::Role;
 use crate::target::tenants::{GivenTenant, Variables};
 use crate::target::{http, jwt};
 use crate::tenant::Holdings;
+use futures_util::{StreamExt, TryStreamExt};
 
 /// The secrets of one run, from the operating system and not from the seed.
 pub struct Secrets {
@@ -25,12 +28,14 @@ pub struct Secrets {
     /// What the variables hold that the target file names.
     pub variables: Variables,
     key: String,
+    strangers: jwt::Strangers,
 }
 
 impl Secrets {
     /// Fresh secrets, beside those that variables hold.
     pub fn fresh(variables: Variables) -> Self {
-        Self { password: crate::seed::secret(16), variables, key: crate::seed::secret(32) }
+        let (password, key) = (crate::seed::secret(16), crate::seed::secret(32));
+        Self { password, variables, key, strangers: jwt::Strangers::default() }
     }
 
     /// The id of a given tenant, where the target file says it.
@@ -79,6 +84,8 @@ pub struct Presented {
 struct Pass {
     places: Vec<String>,
     token: String,
+    /// The same with a flaw, where it is made here.
+    flawed: BTreeMap<Flaw, String>,
 }
 
 /// The credentials of all principals.
@@ -88,7 +95,7 @@ pub struct Identities {
     /// What the environment gives, by the name that a plan has for it.
     given: BTreeMap<String, String>,
     /// Everything that no report may show.
-    hidden: Vec<String>,
+    hidden: Hidden,
 }
 
 /// Where credentials are had from.
@@ -128,32 +135,36 @@ impl Identities {
         wanted: &(dyn Fn(&Principal) -> bool + Sync),
     ) -> Result<Self> {
         let issuer = Issuer { plan, holdings, secrets, client, base_url };
-        let mut identities = Self::default();
+        let mut wanting = Vec::new();
         for role in &plan.target.role {
             let owners: Vec<Owner> = if role.platform { vec![Owner::PLATFORM] } else { holdings.owners().collect() };
-            let credential = &plan.target.credential[&role.credential];
-            for owner in owners {
-                let principal = holdings.principal(owner, &role.name);
-                if !wanted(&principal) {
-                    continue;
-                }
-                let words = Words::of(plan, secrets, owner, &role.name)?;
-                let token = issuer.token(credential, role, owner, &words).await?;
-                let places = credential.send().places().iter().map(|place| words.fill_text(place));
-                let pass = Pass { places: places.collect(), token };
-                for place in &pass.places {
-                    place_of(place)?;
-                }
-                identities.hidden.extend(words.given.values().cloned().chain([pass.token.clone()]));
-                let named = words.given.into_iter().map(|(name, value)| (given_name(&name, &principal), value));
-                identities.given.extend(named);
-                identities.passes.insert(principal, pass);
-            }
+            let principals = owners.into_iter().map(|owner| (owner, role, holdings.principal(owner, &role.name)));
+            wanting.extend(principals.filter(|(_, _, principal)| wanted(principal)));
         }
-        identities.hidden.retain(|secret| secret.len() >= HIDDEN_LEN_MIN);
-        // The longest first: one may hold another.
-        identities.hidden.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        identities.hidden.dedup();
+        // Who limits how fast we ask is asked one by one.
+        let at_once = if plan.bounds.rate_limit.is_some() { 1 } else { plan.bounds.workers as usize };
+        let issued = wanting.into_iter().map(async |(owner, role, principal)| {
+            let words = Words::of(plan, secrets, owner, &role.name)?;
+            let credential = &plan.target.credential[&role.credential];
+            let token = issuer.token(credential, role, owner, &words).await?;
+            let flawed = issuer.flawed(credential, role, &words)?;
+            let places: Vec<String> = credential.send().places().iter().map(|place| words.fill_text(place)).collect();
+            for place in &places {
+                place_of(place)?;
+            }
+            Ok::<_, Error>((principal, words, Pass { places, token, flawed }))
+        });
+        let mut issued = futures_util::stream::iter(issued).buffer_unordered(at_once.max(1));
+        let (mut identities, mut hidden) = (Self::default(), Vec::new());
+        while let Some((principal, words, pass)) = issued.try_next().await? {
+            let tokens = pass.flawed.values().chain([&pass.token]);
+            hidden.extend(words.given.values().chain(tokens).cloned());
+            let named = words.given.into_iter().map(|(name, value)| (given_name(&name, &principal), value));
+            identities.given.extend(named);
+            identities.passes.insert(principal, pass);
+        }
+        drop(issued);
+        identities.hidden = Hidden::of(hidden)?;
         Ok(identities)
     }
 
@@ -164,7 +175,10 @@ impl Identities {
         else {
             return presented;
         };
-        let token = altered(&pass.token, proof);
+        let token = match proof {
+            Proof::Flawed(flaw) => pass.flawed.get(flaw).cloned().unwrap_or_default(),
+            proof => altered(&pass.token, proof),
+        };
         for place in &pass.places {
             let Ok((name, value, query)) = place_of(place) else { continue };
             let pair = (name.to_string(), value.replace("{token}", &token));
@@ -180,32 +194,44 @@ impl Identities {
 
     /// `text` without any credential in it.
     pub fn redacted(&self, text: &str) -> String {
-        self.hidden.iter().fold(text.to_string(), |text, secret| {
-            if text.contains(secret) { text.replace(secret, "[redacted]") } else { text }
-        })
+        self.hidden.left_out_of(text)
     }
 }
 
-/// Shorter values are words that an answer may hold by chance, and no secrets.
-const HIDDEN_LEN_MIN: usize = 8;
-
 impl Issuer<'_> {
+    /// What signs a credential that is made here.
+    fn signer(&self, credential: &Credential, role: &Role) -> Result<Option<jwt::Signer>> {
+        let Credential::Jwt { algorithm, key_env, key_file, key_id, lives_s, .. } = credential else { return Ok(None) };
+        let place = format!("[credential.{}] key_env", role.credential);
+        let key = match (key_env, key_file) {
+            (Some(name), None) => self.secrets.variables.get(name, &place)?,
+            (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?,
+            _ => return Err(Error::Usage(format!("{place}: give one of key_env and key_file"))),
+        };
+        Ok(Some(jwt::Signer { algorithm: *algorithm, key, key_id: key_id.clone(), lives_s: *lives_s }))
+    }
+
+    /// The same credential with each flaw that it can be made with.
+    fn flawed(&self, credential: &Credential, role: &Role, words: &Words) -> Result<BTreeMap<Flaw, String>> {
+        let (Credential::Jwt { claims, .. }, Some(signer)) = (credential, self.signer(credential, role)?) else {
+            return Ok(BTreeMap::new());
+        };
+        let made = credential.flaws().into_iter().map(|flaw| {
+            let token = signer.flawed(words.fill(claims), flaw, &self.secrets.strangers);
+            Ok((flaw, token.map_err(|why| unsigned_by(role, &why))?))
+        });
+        made.collect()
+    }
+
     async fn token(&self, credential: &Credential, role: &Role, owner: Owner, words: &Words) -> Result<String> {
         let principal = self.holdings.principal(owner, &role.name);
         match credential {
             Credential::Secret { prefix, .. } => Ok(format!("{prefix}{}", self.secrets.of(&principal))),
             Credential::Token { .. } => Ok(words.given.get("token").cloned().unwrap_or_default()),
             Credential::Trusted { .. } => Ok(String::new()),
-            Credential::Jwt { algorithm, key_env, key_file, key_id, claims, lives_s, .. } => {
-                let place = format!("[credential.{}] key_env", role.credential);
-                let key = match (key_env, key_file) {
-                    (Some(name), None) => self.secrets.variables.get(name, &place)?,
-                    (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?,
-                    _ => return Err(Error::Usage(format!("{place}: give one of key_env and key_file"))),
-                };
-                let claims = words.fill(claims);
-                jwt::signed(*algorithm, &key, key_id.as_deref(), claims, *lives_s)
-                    .map_err(|why| Error::Usage(format!("[credential.{}]: {why}", role.credential)))
+            Credential::Jwt { claims, .. } => {
+                let Some(signer) = self.signer(credential, role)? else { return Ok(String::new()) };
+                signer.signed(words.fill(claims)).map_err(|why| unsigned_by(role, &why))
             }
             Credential::Login { path, body, token, .. } => {
                 let body = fill(&words.fill(body), self.holdings, self.secrets, owner, &role.name)?;
@@ -221,6 +247,10 @@ impl Issuer<'_> {
             }
         }
     }
+}
+
+fn unsigned_by(role: &Role, why: &str) -> Error {
+    Error::Usage(format!("[credential.{}]: {why}", role.credential))
 }
 
 /// What the templates of one principal's credential stand for.
@@ -264,52 +294,6 @@ impl Words {
             Value::Array(items) => items.iter().map(|item| self.fill(item)).collect(),
             other => other.clone(),
         }
-    }
-}
-
-/// `token` as `proof` wants it sent.
-fn altered(token: &str, proof: &Proof) -> String {
-    match proof {
-        Proof::AsIssued | Proof::Issued => token.into(),
-        Proof::Altered => {
-            // In the middle of the last part: a signature's final bits may be padding that decoders ignore.
-            let part = token.rfind('.').map_or(0, |dot| dot + 1);
-            let middle = part + (token.len() - part) / 2;
-            let mut bytes = token.as_bytes().to_vec();
-            if let Some(byte) = bytes.get_mut(middle) {
-                *byte = if *byte == b'A' { b'B' } else { b'A' };
-            }
-            String::from_utf8(bytes).unwrap_or_default()
-        }
-        Proof::Truncated => token.chars().take(token.len() * 2 / 3).collect(),
-        Proof::Malformed => "not.a.credential".into(),
-        Proof::Unsigned => unsigned(token),
-        Proof::Reclaimed(own, other) => reclaimed(token, own, other),
-    }
-}
-
-fn reclaimed(token: &str, own: &str, other: &str) -> String {
-    use base64::engine::{Engine, general_purpose::URL_SAFE_NO_PAD};
-    let parts: Vec<&str> = token.split('.').collect();
-    let claims = parts.get(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
-    match (parts.as_slice(), claims) {
-        ([head, _, signature], Some(claims)) => {
-            let claims = String::from_utf8_lossy(&claims).replace(own, other);
-            format!("{head}.{}.{signature}", URL_SAFE_NO_PAD.encode(claims))
-        }
-        _ => hex::encode(Sha256::digest(token.as_bytes())),
-    }
-}
-
-fn unsigned(token: &str) -> String {
-    use base64::Engine;
-    let mut parts = token.split('.');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(_), Some(payload), Some(_)) => {
-            let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
-            format!("{header}.{payload}.")
-        }
-        _ => hex::encode(Sha256::digest(token.as_bytes())),
     }
 }
 
@@ -357,20 +341,4 @@ async fn sign_in(client: &Client, url: &str, body: &Value, token: &str) -> std::
     let answer: Value = serde_json::from_slice(&answer).map_err(|_| format!("answered {status} without JSON"))?;
     let found = answer.pointer(token).and_then(Value::as_str);
     found.map(String::from).ok_or_else(|| format!("answered {status} without a token at {token}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn claims_are_rewritten_and_the_signature_stays() {
-        use base64::engine::{Engine, general_purpose::URL_SAFE_NO_PAD};
-        let (own, other) = ("tenant-1", "tenant-2");
-        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"tenant":"{own}"}}"#));
-        let sent = altered(&format!("h.{claims}.s"), &Proof::Reclaimed(own.into(), other.into()));
-        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"tenant":"{other}"}}"#));
-        assert_eq!(sent, format!("h.{claims}.s"));
-        assert_ne!(altered("secret", &Proof::Reclaimed(own.into(), other.into())), "secret");
-    }
 }

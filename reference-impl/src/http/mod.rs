@@ -12,6 +12,8 @@ pub mod events;
 pub mod exports;
 pub(crate) mod extract;
 pub mod job_state;
+#[cfg(feature = "defects")]
+mod lax;
 pub(crate) mod log;
 pub mod members;
 mod open;
@@ -212,7 +214,8 @@ pub fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
 pub fn router(app: App) -> Router {
     let (router, _) = routes();
     #[cfg(feature = "defects")]
-    let router = router.layer(middleware::from_fn_with_state(app.clone(), telling::told));
+    let router =
+        router.layer(middleware::from_fn_with_state(app.clone(), telling::told)).layer(middleware::from_fn(lax::lax));
     let router = router
         .merge(web::routes(&app))
         .fallback(async || Problem::NotFound)

@@ -1,0 +1,89 @@
+//! What lies under a body's compression: gzip, and the members of a zip. Bounded: what unfolds to more is left.
+
+use std::borrow::Cow;
+use std::io::{Cursor, Read};
+
+use zip::ZipArchive;
+use zip::read::read_zipfile_from_stream;
+
+/// Bytes that a compressed answer may unfold to.
+const UNFOLDED_MAX: u64 = 32 << 20;
+/// Members of a zip that are read.
+const MEMBERS_MAX: usize = 10_000;
+const GZIP: &[u8] = &[0x1f, 0x8b];
+/// What the first member of a zip begins with (APPNOTE 4.3.7).
+const ZIP: &[u8] = b"PK\x03\x04";
+
+/// The body under its compression, as far as it is one we know and can be unfolded, and why it is not whole.
+pub fn layers<'b>(body: &'b [u8], content_encoding: Option<&str>) -> (Cow<'b, [u8]>, Option<&'static str>) {
+    let named = content_encoding.is_some_and(|e| e.contains("gzip"));
+    let mut room = UNFOLDED_MAX;
+    let (body, broken) =
+        if named || body.starts_with(GZIP) { gunzipped(body, &mut room, named) } else { (Cow::Borrowed(body), None) };
+    if !body.starts_with(ZIP) {
+        return (body, broken);
+    }
+    // A zip within gzip has what room is left.
+    let (members, over) = unzipped(&body, room);
+    let broken = over.then_some(TOO_MUCH).or(broken);
+    if members.is_empty() { (body, broken) } else { (Cow::Owned(members), broken) }
+}
+
+const TOO_MUCH: &str = "it unfolds to more than is read";
+
+fn gunzipped<'b>(body: &'b [u8], room: &mut u64, named: bool) -> (Cow<'b, [u8]>, Option<&'static str>) {
+    let mut out = Vec::new();
+    // A broken stream still gives what came before the break.
+    let ended = flate2::read::MultiGzDecoder::new(body).take(*room).read_to_end(&mut out);
+    let cut = match ended {
+        Ok(_) if out.len() as u64 == *room => Some(TOO_MUCH),
+        Err(_) if named => Some("its gzip is broken"),
+        _ => None,
+    };
+    *room -= out.len() as u64;
+    if out.is_empty() { (Cow::Borrowed(body), cut) } else { (Cow::Owned(out), cut) }
+}
+
+/// The names and the bytes of a zip's members, and whether there is more than is read. What is encrypted, or packed in a
+/// way we do not know, is left out.
+fn unzipped(body: &[u8], mut room: u64) -> (Vec<u8>, bool) {
+    let mut out = Vec::new();
+    let mut member = |name: &[u8], bytes: &mut dyn Read| {
+        out.extend_from_slice(name);
+        out.push(b'\n');
+        let from = out.len();
+        // What breaks off gives what came before.
+        let _ = bytes.take(room).read_to_end(&mut out);
+        let packed = out.split_off(from);
+        room = room.saturating_sub(packed.len() as u64);
+        let unpacked = if packed.starts_with(GZIP) { gunzipped(&packed, &mut room, false).0 } else { packed.into() };
+        out.extend_from_slice(&unpacked);
+        out.push(b'\n');
+        room > 0
+    };
+    match ZipArchive::new(Cursor::new(body)) {
+        Ok(mut archive) => {
+            let count = archive.len();
+            for index in 0..count.min(MEMBERS_MAX) {
+                let Ok(mut file) = archive.by_index(index) else { continue };
+                let name = file.name_raw().to_vec();
+                if !member(&name, &mut file) {
+                    return (out, true);
+                }
+            }
+            (out, count > MEMBERS_MAX)
+        }
+        // Its end, where its contents are listed, is missing.
+        Err(_) => {
+            let mut rest = body;
+            for _ in 0..MEMBERS_MAX {
+                let Ok(Some(mut file)) = read_zipfile_from_stream(&mut rest) else { return (out, false) };
+                let name = file.name_raw().to_vec();
+                if !member(&name, &mut file) {
+                    return (out, true);
+                }
+            }
+            (out, true)
+        }
+    }
+}
