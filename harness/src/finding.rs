@@ -24,6 +24,8 @@ pub enum OracleId {
     ExistenceSignal,
     /// A change to what another tenant owns.
     WriteContainment,
+    /// A row that came while another tenant was bound, or what one tenant's use of a connection left on it.
+    TenantContext,
 }
 
 impl OracleId {
@@ -36,6 +38,7 @@ impl OracleId {
             Self::Noninterference => "noninterference",
             Self::ExistenceSignal => "existence_signal",
             Self::WriteContainment => "write_containment",
+            Self::TenantContext => "tenant_context",
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::likeness::Likeness;
 use crate::plan::Step;
 use crate::snapshot::Snapshot;
+use crate::wire::Wire;
 use crate::world::World;
 
 /// Version of the history's shape.
@@ -40,6 +41,11 @@ pub enum Entry {
         /// What it held.
         snapshot: Snapshot,
     },
+    /// What came between the target and its database.
+    Wire {
+        /// What came.
+        wire: Wire,
+    },
     /// What came of a step.
     Observation(Box<Observation>),
 }
@@ -54,6 +60,13 @@ impl Entry {
         }
         if line.starts_with(r#"{"snapshot":"#) {
             return serde_json::from_str(line).map(|Taken { snapshot }| Self::Snapshot { snapshot });
+        }
+        #[derive(Deserialize)]
+        struct Overheard {
+            wire: Wire,
+        }
+        if line.starts_with(r#"{"wire":"#) {
+            return serde_json::from_str(line).map(|Overheard { wire }| Self::Wire { wire });
         }
         serde_json::from_str(line).map(Self::Observation)
     }

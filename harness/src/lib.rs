@@ -14,6 +14,7 @@ pub mod requirement;
 pub mod scenario;
 pub mod seed;
 pub mod tenant;
+pub mod wire;
 pub mod world;
 
 pub mod postgres;
@@ -29,6 +30,7 @@ pub mod redaction;
 pub mod replay;
 pub mod settle;
 pub mod snapshot;
+pub mod wiretap;
 
 pub mod campaign;
 pub mod evidence;

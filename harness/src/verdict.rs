@@ -90,8 +90,18 @@ pub struct Counts {
     pub sightings: u64,
     /// Bytes of answers scanned.
     pub bytes_scanned: u64,
+    /// Rows judged between the target and its database.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_judged: u64,
+    /// How often a connection to the database served a tenant after another one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hand_overs: u64,
     /// Answers by status code, in text as JSON has its keys; `none` stands for no answer.
     pub statuses: BTreeMap<String, u64>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Everything the judge concluded; the reports' only input besides the run's facts.

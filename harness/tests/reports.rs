@@ -83,6 +83,8 @@ fn upheld() -> Report {
             unusable: 0,
             sightings: 21_877,
             bytes_scanned: 7_340_032,
+            rows_judged: 0,
+            hand_overs: 0,
             statuses: [("200".into(), 3010), ("401".into(), 602), ("404".into(), 1204)].into(),
         },
     };

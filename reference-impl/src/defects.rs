@@ -102,6 +102,18 @@ pub enum Defect {
     HeaderTells,
     /// A session is not asked for.
     SessionUnasked,
+    /// Events are fetched by id alone, and those of others are thrown away.
+    FilteredLate,
+    /// A transaction looks at an event before it is bound.
+    LookedAtUnbound,
+    /// The tenant is bound to the session, each time anew.
+    BoundToSession,
+    /// A temporary table is left on the connection.
+    TemporaryTableKept,
+    /// A lock is left on the connection.
+    LockKept,
+    /// A channel is left listened on.
+    ListeningKept,
     /// What is sent to one webhook is sent to all that are known.
     DeliveriesShared,
     /// What is left of a limit is counted over all tenants.
@@ -163,6 +175,12 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("error-tells", Defect::ErrorTells),
     ("header-tells", Defect::HeaderTells),
     ("session-unasked", Defect::SessionUnasked),
+    ("filtered-late", Defect::FilteredLate),
+    ("looked-at-unbound", Defect::LookedAtUnbound),
+    ("bound-to-session", Defect::BoundToSession),
+    ("temporary-table-kept", Defect::TemporaryTableKept),
+    ("lock-kept", Defect::LockKept),
+    ("listening-kept", Defect::ListeningKept),
     ("deliveries-shared", Defect::DeliveriesShared),
     ("limits-shared", Defect::LimitsShared),
     ("asked-together", Defect::AskedTogether),

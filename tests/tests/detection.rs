@@ -6,7 +6,8 @@ use partywall::{mutant, requirement};
 use partywall_tests::{campaign, run};
 
 /// Oracles whose requirements are each broken by mutants of their own.
-const OWN: [OracleId; 3] = [OracleId::ExistenceSignal, OracleId::WriteContainment, OracleId::Noninterference];
+const OWN: [OracleId; 4] =
+    [OracleId::ExistenceSignal, OracleId::WriteContainment, OracleId::Noninterference, OracleId::TenantContext];
 /// Requirements of other oracles that are broken alone, too.
 const ALONE: [&str; 3] = ["work/webhook", "pool/together", "context/form-body"];
 
@@ -110,6 +111,12 @@ killed! {
     an_error_that_tells_rows_is_seen: "error-tells";
     a_header_that_tells_rows_is_seen: "header-tells";
     claims_that_are_believed_are_seen: "claims-believed";
+    a_row_that_the_service_throws_away_is_seen: "filtered-late";
+    a_row_that_comes_before_a_tenant_is_bound_is_seen: "looked-at-unbound";
+    a_tenant_that_stays_bound_is_seen: "bound-to-session";
+    a_temporary_table_that_stays_is_seen: "temporary-table-kept";
+    a_lock_that_stays_is_seen: "lock-kept";
+    a_channel_that_stays_listened_on_is_seen: "listening-kept";
     what_is_sent_to_anothers_webhook_is_seen: "deliveries-shared";
     a_limit_that_others_use_up_is_seen: "limits-shared";
     an_answer_to_all_who_ask_at_once_is_seen: "asked-together";

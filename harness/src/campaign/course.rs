@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::corpus;
 use super::overhear::{News, Overhearing};
 use super::stage::Stage;
+use super::tapping::{self, Tapping};
 use super::{Campaign, Run};
 use crate::canary::Scanner;
 use crate::cell::{Lanes, PoolState};
@@ -29,6 +30,8 @@ use crate::verdict::Verdict;
 
 /// Observations between two progress events.
 const PROGRESS_EVERY: u64 = 200;
+/// Observations between two looks at what the wiretap saw.
+const OVERHEARD_EVERY: u64 = 100;
 /// Failed requests in a row after which the target counts as gone.
 const FAILURES_MAX: u32 = 50;
 
@@ -53,6 +56,7 @@ pub(super) struct Course<'a> {
     number: u64,
     /// What was learnt of given tenants, once they are settled in.
     ledger: Option<Arc<Ledger>>,
+    tapping: Tapping,
 }
 
 impl<'a> Course<'a> {
@@ -88,6 +92,7 @@ impl<'a> Course<'a> {
             planned,
             number: 0,
             ledger: None,
+            tapping: Tapping::default(),
         }
     }
 
@@ -109,6 +114,12 @@ impl<'a> Course<'a> {
 
     async fn pool_sizes(&mut self) -> Result<()> {
         self.inspect().await?;
+        self.tapping = Tapping::begin(self.plan, self.stage, self.scanner(), self.run).await?;
+        if let Some(why) = self.tapping.unheard() {
+            for id in tapping::REQUIREMENTS {
+                self.judge.set_aside(id, Verdict::NotApplicable(why.into()));
+            }
+        }
         if self.plan.channels().contains(&WEBHOOK) {
             self.sinks = Some(Arc::new(Sinks::open(self.plan.holdings().owners()).await?));
         }
@@ -118,11 +129,12 @@ impl<'a> Course<'a> {
             let same: Vec<PoolState> = states.iter().copied().take_while(|s| s.pool_size == size).collect();
             states.drain(..same.len());
             let last = same[same.len() - 1];
-            let service = self.stage.launch(self.campaign, size, &self.run.log()).await?;
+            let service = self.tapping.launch(self.stage, self.campaign, size, &self.run.log()).await?;
             let base_url = self.campaign.base_url(service.as_ref());
             let mut driven = Ok(());
             for state in same {
                 driven = self.pool_state(state, &base_url).await;
+                driven = driven.and(self.overhear(Some(state)));
                 // What a run was cut short in may still be writing.
                 if driven.is_ok() && !self.over() {
                     driven = self.inspect().await;
@@ -146,6 +158,7 @@ impl<'a> Course<'a> {
                 service.stop().await;
                 driven?;
                 let scanner = self.scanner();
+                self.overhear(Some(last))?;
                 for observation in self.overhearing.listen(&scanner, last)? {
                     self.observe(observation)?;
                 }
@@ -153,7 +166,16 @@ impl<'a> Course<'a> {
             }
             driven?;
         }
+        self.tapping.tell(self.run);
         Ok(())
+    }
+
+    /// Judges what came between the target and its database since the last time.
+    fn overhear(&mut self, state: Option<PoolState>) -> Result<()> {
+        match self.tapping.take(state) {
+            Some(wire) => self.enter(&Entry::Wire { wire }),
+            None => Ok(()),
+        }
     }
 
     /// Hears what the target sent by itself.
@@ -219,6 +241,9 @@ impl<'a> Course<'a> {
         while let Some(observation) = receiver.recv().await {
             failures = if matches!(observation.outcome, Outcome::Failed { .. }) { failures + 1 } else { 0 };
             self.observe(observation)?;
+            if self.number.is_multiple_of(OVERHEARD_EVERY) {
+                self.overhear(Some(state))?;
+            }
             if let (Some(sinks), true) = (&self.sinks, self.number.is_multiple_of(PROGRESS_EVERY)) {
                 self.news.gather(sinks, &door.scanner);
             }

@@ -8,6 +8,7 @@ mod overhear;
 mod reproduce;
 mod shrink;
 mod stage;
+mod tapping;
 mod trial;
 mod worlds;
 

@@ -54,10 +54,10 @@ impl Campaign {
             judgement.causes.iter().take(bounds.causes_max).filter_map(|c| c.findings.first().cloned()).collect();
         let mut ended = Ok(());
         for finding in judgement.findings.iter_mut().filter(|f| firsts.contains(&f.id)) {
-            // What is told by several worlds, or by what the database holds, no single try can show.
-            let told = matches!(finding.oracle, OracleId::Noninterference | OracleId::WriteContainment);
+            // What is told by several worlds, or by what the database holds or hands out, no single try can show.
+            let told = [OracleId::Noninterference, OracleId::WriteContainment, OracleId::TenantContext];
             // Nor what was overheard, which no request was answered with.
-            if told || finding.vector == Vector::Overheard {
+            if told.contains(&finding.oracle) || finding.vector == Vector::Overheard {
                 continue;
             }
             if run.interrupt.is_raised() {

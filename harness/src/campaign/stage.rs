@@ -15,6 +15,7 @@ use crate::target::file::Database;
 use crate::target::inspect::inspect;
 use crate::target::launch::{self, Service, Surroundings};
 use crate::tenant::Holdings;
+use crate::wiretap::Wiretap;
 
 /// A target that can be planted, and launched at any pool size.
 pub(super) struct Stage {
@@ -133,8 +134,30 @@ impl Stage {
         pool_size: Option<u32>,
         log: &Path,
     ) -> Result<Option<Service>> {
+        self.launch_in(&self.surroundings, campaign, pool_size, log).await
+    }
+
+    /// As [`Stage::launch`], with the wiretap between the service and its database.
+    pub(super) async fn launch_tapped(
+        &self,
+        tap: Option<&Wiretap>,
+        campaign: &Campaign,
+        pool_size: Option<u32>,
+        log: &Path,
+    ) -> Result<Option<Service>> {
+        let surroundings = tap.map(|tap| self.surroundings.through(tap.address()));
+        self.launch_in(surroundings.as_ref().unwrap_or(&self.surroundings), campaign, pool_size, log).await
+    }
+
+    async fn launch_in(
+        &self,
+        surroundings: &Surroundings,
+        campaign: &Campaign,
+        pool_size: Option<u32>,
+        log: &Path,
+    ) -> Result<Option<Service>> {
         let (Some(launch), Some(program)) = (&campaign.target.launch, &self.program) else { return Ok(None) };
-        Service::start(program, launch, &self.surroundings, pool_size, log).await.map(Some)
+        Service::start(program, launch, surroundings, pool_size, log).await.map(Some)
     }
 
     /// The target's OpenAPI document: from the file that the target file names, or from the service.

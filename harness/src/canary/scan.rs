@@ -17,6 +17,8 @@ const CHUNK: usize = 16 << 10;
 const TRIED: usize = 12;
 /// What the mark becomes in base64, at every alignment.
 const BASE64_MARK: &[u8] = b"MzMzMzMz";
+/// Where Postgres begins to count, 2000-01-01, microseconds since the Unix epoch.
+const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 /// What half of the mark becomes where every character is escaped.
 const PERCENT_MARK: &[u8] = b"%33%33%33%33";
 const JSON_MARK: &[u8] = br"\u0033\u0033\u0033\u0033";
@@ -118,10 +120,36 @@ impl Scanner {
             places(0, same(&decoded, PREFIX[..1].as_ref()), MARK.len()).find_map(|place| self.marked(&decoded, place))
         });
         let found = hex.map(|sighting| Sighting { encoding: Encoding::Hex, offset: start, ..sighting });
-        if let Some(sighting) = found.or_else(|| self.unmarked(bytes, start, end)) {
+        let found = found.or_else(|| self.unmarked(bytes, start, end));
+        if let Some(sighting) = found.or_else(|| self.raw_uuid(bytes, start, end)) {
             report(sighting);
         }
         end
+    }
+
+    /// The UUID that begins in a run, as its sixteen bytes: its first ones are the prefix's digits as text.
+    fn raw_uuid(&self, bytes: &[u8], start: usize, end: usize) -> Option<Sighting> {
+        places(start, end, PREFIX.len()).find_map(|place| {
+            let raw = bytes.get(place..place + 16)?.try_into().ok()?;
+            let canary = self.of_uuid(u128::from_be_bytes(raw))?;
+            Some(sighting(Form::Uuid, canary.owner, Some(canary.row), Some(canary.column), place))
+        })
+    }
+
+    /// The canary that `value` is as a whole in Postgres's binary format, where it has no digits to be found by: a number,
+    /// an instant, an address.
+    pub fn binary(&self, value: &[u8]) -> Option<Sighting> {
+        if let Ok(eight) = value.try_into().map(i64::from_be_bytes) {
+            let number = u64::try_from(eight).ok().and_then(|number| self.code.of_bigint(number));
+            let number = number.map(|(owner, row)| sighting(Form::Bigint, owner, Some(row), None, 0));
+            let instant = || self.code.of_instant(eight.checked_add(POSTGRES_EPOCH_US)?);
+            return number.or_else(|| instant().map(|(owner, row)| sighting(Form::Time, owner, Some(row), None, 0)));
+        }
+        // Family, bits, whether it is a network, the length, the address.
+        let [3, _, _, 16, address @ ..] = value else { return None };
+        let bits = u128::from_be_bytes(address.try_into().ok()?);
+        let canary = self.of_inet(bits)?;
+        Some(sighting(Form::Inet, canary.owner, Some(canary.row), Some(canary.column), 0))
     }
 
     /// The UUID or text whose mark begins at `at`.
@@ -178,7 +206,10 @@ impl Scanner {
 
     fn uuid(&self, rest: &[u8]) -> Option<Canary> {
         let text = if rest.get(8) == Some(&b'-') { rest.get(..36)? } else { rest.get(..32)? };
-        let id = uuid::Uuid::try_parse_ascii(text).ok()?.as_u128();
+        self.of_uuid(uuid::Uuid::try_parse_ascii(text).ok()?.as_u128())
+    }
+
+    fn of_uuid(&self, id: u128) -> Option<Canary> {
         if id >> 76 & 0xf != 8 || id >> 62 & 0b11 != 0b10 {
             return None;
         }
@@ -191,7 +222,10 @@ impl Scanner {
             bytes[at..].iter().take(36).position(|b| !matches!(b, b':' | b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F'));
         let end = end.map_or(bytes.len().min(at + 36), |length| at + length);
         let address: Ipv6Addr = std::str::from_utf8(&bytes[start..end]).ok()?.parse().ok()?;
-        let bits = address.to_bits();
+        self.of_inet(address.to_bits())
+    }
+
+    fn of_inet(&self, bits: u128) -> Option<Canary> {
         (bits >> 120 == 0xfd && (bits >> 96) & 0xffff == 0x3333).then(|| self.code.of_inet(bits & ((1 << 96) - 1)))?
     }
 

@@ -7,6 +7,7 @@ mod mutants;
 mod replay;
 mod reproduce;
 mod schema;
+mod tap;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ enum Command {
     Replay(replay::Args),
     /// Play the fewest steps of a finding again: does it still show?
     Reproduce(reproduce::Args),
+    /// Listen between a service and its database, and tell what crosses the wall.
+    Tap(tap::Args),
     /// List the requirements.
     List(list::ListArgs),
     /// Explain one requirement.
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Judge(args) => judge::run(args),
         Command::Replay(args) => block_on(replay::run(args)),
         Command::Reproduce(args) => block_on(reproduce::run(args)),
+        Command::Tap(args) => block_on(tap::run(args)),
         Command::List(args) => list::list(args),
         Command::Explain(args) => list::explain(args),
         Command::Schema(args) => schema::run(args),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Authentication, CanarySighting, ExistenceSignal, Ground, Noninterference, Oracle, ShadowModel, Suspicion,
-    WriteContainment, witness, write_containment,
+    TenantContext, WriteContainment, tenant_context, witness, write_containment,
 };
 use crate::cell::{Cell, PoolState, Relation};
 use crate::finding::{Cause, Finding, OracleId, Place, Witness};
@@ -14,6 +14,7 @@ use crate::plan::{Answer, Plan, Vector};
 use crate::requirement::Requirement;
 use crate::snapshot::Snapshot;
 use crate::verdict::{CellState, CellVerdict, Counts, Judgement, RequirementVerdict, Verdict};
+use crate::wire::Wire;
 
 /// What makes two violations the same one.
 type Key = (String, OracleId, String, Vector);
@@ -74,6 +75,7 @@ impl Judge {
                 Box::new(Noninterference::default()),
                 Box::new(ExistenceSignal::default()),
                 Box::new(WriteContainment::default()),
+                Box::new(TenantContext::default()),
             ],
             inspected: false,
             cells: plan.cells().into_iter().map(|cell| (cell, CellAccount::default())).collect(),
@@ -98,6 +100,7 @@ impl Judge {
         match entry {
             Entry::Observation(observation) => self.observe(observation),
             Entry::Snapshot { snapshot } => self.inspect(snapshot),
+            Entry::Wire { wire } => self.overhear(wire),
         }
     }
 
@@ -117,6 +120,26 @@ impl Judge {
             *(if self.inspected { &mut tally.judged } else { &mut tally.controls }) += rows;
         }
         self.inspected = true;
+        new
+    }
+
+    /// Judges what came between the target and its database; the sentences of findings that are new.
+    fn overhear(&mut self, wire: &Wire) -> Vec<String> {
+        let mut new = Vec::new();
+        for index in 0..self.oracles.len() {
+            let suspicions = self.oracles[index].overhear(&self.ground, wire);
+            let oracle = self.oracles[index].id();
+            for (suspicion, overheard) in suspicions {
+                new.extend(self.found(oracle, suspicion, &overheard));
+            }
+        }
+        for (requirement, judged, controls) in tenant_context::spoken_for(wire) {
+            let tally = self.tallies.entry(requirement.into()).or_default();
+            tally.judged += judged;
+            tally.controls += controls;
+        }
+        self.counts.rows_judged += wire.backends.iter().map(|backend| backend.rows).sum::<u64>();
+        self.counts.hand_overs += wire.backends.iter().map(|backend| backend.hand_overs).sum::<u64>();
         new
     }
 
@@ -311,6 +334,9 @@ impl Judge {
             "capture" => "no recorded traffic is played",
             "log" => "the target is not launched here",
             "objects" => "the target file gives no folder for objects",
+            "wiretap" if self.ground.plan.target.database.is_some() => {
+                "the target file does not say how a tenant is bound, or gives what is launched no address of the database"
+            }
             "webhook" if !self.ground.plan.recorded.is_empty() => "recorded traffic tells it no address",
             "webhook" => "the target file names no operation that takes an address to send to",
             "mint" => "the target file has no credential that is made here",
@@ -333,6 +359,9 @@ impl Judge {
             }
             _ => None,
         });
+        // What no step spoke for is not doubted either, unless it needs none.
+        let doubt = self.oracles.iter().find_map(|oracle| oracle.doubt(&requirement.id));
+        let doubt = doubt.filter(|_| tally.judged > 0 || requirement.channels.iter().any(|c| c == "wiretap"));
         let remark = self.oracles.iter().find_map(|oracle| oracle.remark(&requirement.id));
         let verdict = if self.findings.iter().any(|f| f.requirement == requirement.id) {
             Verdict::Violated
@@ -344,6 +373,8 @@ impl Judge {
             Verdict::NotApplicable(why)
         } else if let Some(why) = remark {
             Verdict::NotApplicable(why)
+        } else if let Some(why) = doubt {
+            Verdict::Inconclusive(why)
         } else if tally.cells.is_empty() && tally.judged == 0 {
             Verdict::NotApplicable("the target has no operation that it speaks of".into())
         } else if tally.judged == 0 {

@@ -11,6 +11,7 @@ mod noninterference;
 mod shadow_model;
 #[cfg(test)]
 mod simulated;
+mod tenant_context;
 mod witness;
 mod write_containment;
 
@@ -20,6 +21,7 @@ pub use existence_signal::ExistenceSignal;
 pub use judge::Judge;
 pub use noninterference::Noninterference;
 pub use shadow_model::ShadowModel;
+pub use tenant_context::{TenantContext, WIRETAP_ALONE};
 pub use write_containment::WriteContainment;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::plan::Plan;
 use crate::principal::Principal;
 use crate::snapshot::Snapshot;
 use crate::tenant::{Holdings, WRITTEN};
+use crate::wire::Wire;
 
 /// What every oracle may know besides the history: the plan and the account of what was planted.
 pub struct Ground {
@@ -64,6 +67,14 @@ pub trait Oracle {
     /// Judges what the database held after the observations so far; with each suspicion the write that most likely did it.
     fn inspect(&mut self, _: &Ground, _: &Snapshot) -> Vec<(Suspicion, Observation)> {
         Vec::new()
+    }
+    /// Judges what came between the target and its database; with each suspicion what stands for it.
+    fn overhear(&mut self, _: &Ground, _: &Wire) -> Vec<(Suspicion, Observation)> {
+        Vec::new()
+    }
+    /// Why a requirement was not shown either way, where this oracle knows better than the steps do.
+    fn doubt(&self, _: &str) -> Option<String> {
+        None
     }
     /// Why a requirement says nothing about this target, where this oracle knows better than the steps do.
     fn remark(&self, _: &str) -> Option<String> {

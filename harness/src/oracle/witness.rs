@@ -46,6 +46,9 @@ fn excerpt(text: &str) -> String {
 /// A command that sends the request again. The credential is a shell variable, never the credential.
 fn curl(observation: &Observation) -> String {
     let step = &observation.step;
+    if let Outcome::Overheard { .. } = observation.outcome {
+        return "# overheard: no request sends it by itself".into();
+    }
     let mut words = vec![format!("curl -i -X {}", step.request.method)];
     let variable = step.actor.token_variable();
     match &step.request.proof {

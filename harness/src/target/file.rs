@@ -35,6 +35,9 @@ pub struct TargetFile {
     /// Its database.
     #[serde(default)]
     pub database: Option<Database>,
+    /// How the wiretap knows whom a transaction is bound to.
+    #[serde(default)]
+    pub wiretap: Option<Wiretap>,
     /// What is planted.
     #[serde(default)]
     pub plant: Plant,
@@ -124,6 +127,38 @@ pub struct Database {
     /// ends is removed, and on a server that is not the run's own nothing may be so named before.
     #[serde(default)]
     pub makes: Vec<String>,
+}
+
+/// What the wiretap is told of a target. It listens wherever `[launch]` is given the database's address by
+/// `{database}` or `{database:ROLE}`, once this block or `[database] tenant_context` says how a tenant is bound.
+/// A database, a `search_path` or a database role binds too, when its name holds a tenant's id.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Wiretap {
+    /// Settings that hold a tenant, besides `[database] tenant_context`.
+    #[serde(default)]
+    pub settings: Vec<String>,
+    /// SQL functions that bind, for the transaction, the tenant that their first argument names.
+    #[serde(default)]
+    pub functions: Vec<String>,
+    /// How long a tenant is bound.
+    #[serde(default)]
+    pub span: Span,
+    /// What is read while no tenant is bound, as at sign-in: a database role, and the planted tables (`TABLE`) or columns
+    /// (`TABLE.COLUMN`) of which it may.
+    #[serde(default)]
+    pub unbound: BTreeMap<String, Vec<String>>,
+}
+
+/// How long a tenant is bound to a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Span {
+    /// For one transaction: whoever is bound beyond its end was forgotten there.
+    #[default]
+    Transaction,
+    /// Until it is taken back, as where a client has a connection to itself.
+    Session,
 }
 
 /// What is planted: in the database, by COPY, as a role that may bypass row security, or by the service's operations.
@@ -365,6 +400,13 @@ impl TargetFile {
             known("credential", &role.credential, &credentials)?;
         }
         crate::target::tenants::check(self)?;
+        for word in self.wiretap.iter().flat_map(|wiretap| wiretap.unbound.values().flatten()) {
+            let columns =
+                |table: &PlantTable| table.columns.keys().map(|c| format!("{}.{c}", table.name)).collect::<Vec<_>>();
+            let all: Vec<String> = self.plant.table.iter().flat_map(columns).collect();
+            let words: Vec<&str> = tables.iter().copied().chain(all.iter().map(String::as_str)).collect();
+            known("planted table or column of [wiretap.unbound]", word, &words)?;
+        }
         for table in &self.plant.table {
             for role in table.roles.iter().chain(&table.actors) {
                 known("application role", role, &roles)?;
@@ -409,13 +451,16 @@ impl TargetFile {
         Duration::from_secs(self.timeout_s.max(1))
     }
 
-    /// The channels that can be listened on: HTTP and the document always; SQL where there is a database; the log of what is
-    /// launched, its objects where it is told a folder for them; the mint, where credentials
-    /// are made here; webhooks, where it can be told of some.
+    /// The channels that can be listened on: HTTP and the document always; SQL where there is a database; the wiretap where it has a place; the log
+    /// of what is launched, its objects where it is told a folder for them; the mint, where credentials are made here;
+    /// webhooks, where it can be told of some.
     pub fn channels(&self) -> Vec<&'static str> {
         let mut open = vec!["http", "spec"];
         if self.database.is_some() {
-            open.extend(["sql", "wiretap"]);
+            open.push("sql");
+        }
+        if self.is_tapped() {
+            open.push("wiretap");
         }
         if self.launch.is_some() {
             open.push("log");
@@ -430,6 +475,14 @@ impl TargetFile {
             open.push("webhook");
         }
         open
+    }
+
+    /// Whether a wiretap can stand between the target and its database, and is told how a tenant is bound.
+    pub fn is_tapped(&self) -> bool {
+        let told = |text: &String| text.contains("{database}") || text.contains("{database:");
+        let launched = self.launch.iter().flat_map(|launch| launch.env.values().chain(&launch.args)).any(told);
+        let bound = self.database.as_ref().is_some_and(|d| d.tenant_context.is_some() || self.wiretap.is_some());
+        launched && bound
     }
 
     /// Whether the target is told where to keep objects.

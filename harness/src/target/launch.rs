@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use tokio::process::{Child, Command};
 
 use crate::error::{Error, Result};
 use crate::target::file::{Launch, TargetFile};
+use crate::wiretap;
 
 /// How long the service has to end by itself after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -44,6 +46,13 @@ impl Surroundings {
                 }
             }
         }
+    }
+
+    /// The same, with whatever is launched led through `address` to its database.
+    pub fn through(&self, address: SocketAddr) -> Self {
+        let led = |url: &String| wiretap::through(url, address).unwrap_or_else(|| url.clone());
+        let role_urls = self.role_urls.iter().map(|(role, url)| (role.clone(), led(url))).collect();
+        Self { admin_url: self.admin_url.as_ref().map(led), role_urls, ..self.clone() }
     }
 
     /// `text` with its placeholders filled in; `{{` and `}}` stand for braces.

@@ -132,10 +132,27 @@ fn binding(tenant: Uuid, trace: Option<&Trace>) -> String {
     } else {
         let unless =
             if on(Defect::BoundOnce) { " WHERE coalesce(current_setting('app.tenant_id', true), '') = ''" } else { "" };
-        format!("SELECT set_config('app.tenant_id', '{tenant}', true){unless};")
+        let local = !on(Defect::BoundToSession);
+        format!("SELECT set_config('app.tenant_id', '{tenant}', {local}){unless};")
     };
+    let (before, after) = habits(tenant);
     let comment = trace.map_or_else(String::new, |trace| format!(" /*traceparent='{trace}'*/"));
-    format!("BEGIN; {bind} SELECT storage, erasing FROM enter_tenant('{tenant}'){comment}",)
+    format!("BEGIN; {before}{bind}{after} SELECT storage, erasing FROM enter_tenant('{tenant}'){comment}",)
+}
+
+/// What careless code does before and after it binds, and does not take back.
+fn habits(tenant: Uuid) -> (&'static str, String) {
+    let before = if on(Defect::LookedAtUnbound) { "SELECT action FROM shared.events LIMIT 1;" } else { "" };
+    let after = if on(Defect::TemporaryTableKept) {
+        format!(" CREATE TEMP TABLE IF NOT EXISTS kept AS SELECT '{tenant}' AS tenant;")
+    } else if on(Defect::LockKept) {
+        format!(" SELECT pg_advisory_lock_shared(hashtextextended('{tenant}', 1));")
+    } else if on(Defect::ListeningKept) {
+        format!(" LISTEN \"events of {tenant}\";")
+    } else {
+        String::new()
+    };
+    (before, after)
 }
 
 /// The lock that scopes of a tenant share, as `enter_tenant` names it, and that what moves or erases it takes alone, as SQL.

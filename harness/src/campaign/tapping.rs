@@ -1,0 +1,88 @@
+//! The wiretap of a run: where it has a place it stands between the launched service and its database.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use super::stage::Stage;
+use super::{Campaign, Run};
+use crate::canary::Scanner;
+use crate::cell::PoolState;
+use crate::error::Result;
+pub(super) use crate::oracle::WIRETAP_ALONE as REQUIREMENTS;
+use crate::plan::Plan;
+use crate::target::launch::Service;
+use crate::wire::{Backend, Wire};
+use crate::wiretap::{Binding, Lens, Upstream, Wiretap};
+
+/// The wiretap, if the run has one.
+#[derive(Default)]
+pub(super) struct Tapping {
+    tap: Option<Wiretap>,
+    unheard: Option<&'static str>,
+    /// All connections of the run together, and the one that was handed over most.
+    total: Backend,
+    most: Backend,
+}
+
+impl Tapping {
+    /// Listens where the target file gives it a place.
+    pub(super) async fn begin(plan: &Plan, stage: &Stage, scanner: Scanner, run: &Run) -> Result<Self> {
+        let Some(url) = stage.surroundings.admin_url.as_ref().filter(|_| plan.target.is_tapped()) else {
+            return Ok(Self::default());
+        };
+        let Some(upstream) = Upstream::of_url(url) else {
+            let why = "the database is to be spoken to under encryption, which the wiretap does not speak";
+            run.note(format!("no wiretap: {why}"));
+            return Ok(Self { unheard: Some(why), ..Self::default() });
+        };
+        let lens = Lens::new(scanner, Binding::of(&plan.target));
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Ok(Self { tap: Some(Wiretap::listen(anywhere, upstream, lens).await?), ..Self::default() })
+    }
+
+    /// Why a target that could be tapped is not.
+    pub(super) fn unheard(&self) -> Option<&'static str> {
+        self.unheard
+    }
+
+    /// Launches the service behind the wiretap.
+    pub(super) async fn launch(
+        &self,
+        stage: &Stage,
+        campaign: &Campaign,
+        pool_size: Option<u32>,
+        log: &Path,
+    ) -> Result<Option<Service>> {
+        stage.launch_tapped(self.tap.as_ref(), campaign, pool_size, log).await
+    }
+
+    /// What was seen since the last time, in `state`.
+    pub(super) fn take(&mut self, state: Option<PoolState>) -> Option<Wire> {
+        let wire = Wire { pool_state: state, ..self.tap.as_ref()?.take() };
+        for backend in &wire.backends {
+            self.total.rows += backend.rows;
+            self.total.own_rows += backend.own_rows;
+            self.total.hand_overs += backend.hand_overs;
+            self.total.to_nobody += backend.to_nobody;
+            if backend.hand_overs > self.most.hand_overs {
+                self.most = backend.clone();
+            }
+        }
+        Some(wire)
+    }
+
+    /// Tells what it came to.
+    pub(super) fn tell(&self, run: &Run) {
+        if self.tap.is_none() {
+            return;
+        }
+        let Backend { rows, own_rows, hand_overs, to_nobody, .. } = self.total;
+        let such_as = self.most.such_as.map_or_else(String::new, |(before, after)| {
+            format!(", as when backend {} served {before} and then {after}", self.most.pid)
+        });
+        run.note(format!(
+            "wiretap: {rows} rows judged between the target and its database, {own_rows} of the bound tenant; connections \
+             went {hand_overs} times from one tenant to another, and {to_nobody} times to nobody{such_as}"
+        ));
+    }
+}

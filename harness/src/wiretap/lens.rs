@@ -1,0 +1,57 @@
+//! What is looked for: canaries in whatever passes, and whom a context names.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+use super::context::Naming;
+use super::frame;
+use super::statement::{Binding, PLACES};
+use crate::canary::{Owner, Scanner, Sighting};
+use crate::wire::Who;
+
+/// What one wiretap looks for.
+pub struct Lens {
+    scanner: Scanner,
+    pub(super) binding: Binding,
+}
+
+impl Lens {
+    /// Finds what `scanner` does, and the contexts that `binding` tells of.
+    pub fn new(scanner: Scanner, binding: Binding) -> Self {
+        Self { scanner, binding }
+    }
+
+    /// Reports every canary in `bytes`.
+    pub(super) fn scan(&self, bytes: &[u8], report: &mut dyn FnMut(Sighting)) {
+        self.scanner.scan(bytes, report);
+    }
+
+    /// Reports the canary that a value is in binary, where only its length tells it from others: a number, an instant, an
+    /// address.
+    pub(super) fn scan_value(&self, value: &[u8], report: &mut dyn FnMut(Sighting)) {
+        self.scanner.binary(value).into_iter().for_each(report);
+    }
+
+    /// [`Lens::scan_value`] for each value of a row, whose message begins at `at`.
+    pub(super) fn scan_fields(&self, body: &[u8], at: usize, report: &mut dyn FnMut(Sighting)) {
+        for field in frame::fields(body).flatten() {
+            self.scan_value(field, &mut |sighting| report(Sighting { offset: at, ..sighting }));
+        }
+    }
+}
+
+impl Naming for Lens {
+    fn whom(&self, setting: &str, value: &[u8]) -> Option<Who> {
+        let mut named = None;
+        self.scanner.scan(value, &mut |sighting| named = named.or(Some(sighting.owner)));
+        match named {
+            Some(owner) if owner != Owner::ABSENT && owner != Owner::PLATFORM => Some(Who::Tenant(owner)),
+            _ if value.is_empty() || PLACES.contains(&setting) => None,
+            _ => {
+                let mut hasher = DefaultHasher::new();
+                value.hash(&mut hasher);
+                Some(Who::Stranger(hasher.finish()))
+            }
+        }
+    }
+}
