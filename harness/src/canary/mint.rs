@@ -54,6 +54,12 @@ impl Mint {
         format!("{}@canary.example", self.text(canary))
     }
 
+    /// What a written canary may look like in a request or an answer: text, UUID, address. An e-mail address and a document
+    /// hold the text.
+    pub fn forms(&self, canary: Canary) -> [String; 3] {
+        [self.text(canary), self.uuid(canary).to_string(), self.inet(canary).to_string()]
+    }
+
     /// A document with the marker in a key and in values at two depths.
     pub fn json(&self, canary: Canary) -> Value {
         let text = self.text(canary);

@@ -160,10 +160,8 @@ fn written(holdings: &Holdings, steps: &[&Step], step: &Step) -> Vec<String> {
     for other in steps.iter().filter(|s| s.actor.tenant.is_some_and(|owner| owners.contains(&owner))) {
         let (Some(owner), Some((_, body))) = (other.actor.tenant, &other.request.body) else { continue };
         for row in (0..64).map(|n| (TAKE << 10 | n) & 0x1ff_ffff) {
-            let text = holdings.mint().text(crate::canary::Canary { owner, row, column: WRITTEN });
-            if body.contains(&text) {
-                found.push(text);
-            }
+            let forms = holdings.mint().forms(crate::canary::Canary { owner, row, column: WRITTEN });
+            found.extend(forms.into_iter().filter(|form| body.contains(form)));
         }
     }
     found
