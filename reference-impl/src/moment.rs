@@ -42,6 +42,7 @@ impl Moments {
 async fn answer(database: PgConnectOptions, mut asked: mpsc::Receiver<oneshot::Sender<Moment>>) {
     let (mut waiting, mut open) = (Vec::new(), None);
     while asked.recv_many(&mut waiting, TOGETHER_MAX).await > 0 {
+        gather(&mut waiting, &mut asked).await;
         // Whoever asks from here on waits for the next: its moment may not be older than its question.
         let moment = tokio::time::timeout(ANSWER_MAX, moment(&database, &mut open)).await.ok().flatten();
         for tell in waiting.drain(..) {
@@ -50,6 +51,16 @@ async fn answer(database: PgConnectOptions, mut asked: mpsc::Receiver<oneshot::S
                 let _ = tell.send(moment.clone());
             }
         }
+    }
+}
+
+/// Lets those ask who are about to: under load one question serves many, and none waits for what is not there yet.
+async fn gather(waiting: &mut Vec<oneshot::Sender<Moment>>, asked: &mut mpsc::Receiver<oneshot::Sender<Moment>>) {
+    let mut before = 0;
+    while before < waiting.len() && waiting.len() < TOGETHER_MAX {
+        before = waiting.len();
+        tokio::task::yield_now().await;
+        waiting.extend(std::iter::from_fn(|| asked.try_recv().ok()));
     }
 }
 

@@ -220,12 +220,16 @@ pub fn router(app: App) -> Router {
         .merge(web::routes(&app))
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .layer(middleware::from_fn(bounded))
-        .layer(middleware::from_fn(limits::told))
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::Internal.into_response()))
-        .layer(middleware::from_fn_with_state(app.clone(), counted))
-        .layer(middleware::from_fn_with_state(app.clone(), log::logged))
-        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(
+            // One stack: each layer of a router's own is boxed, and cloned with all beneath it for every request.
+            ServiceBuilder::new()
+                .layer(DefaultBodyLimit::max(BODY_MAX))
+                .layer(middleware::from_fn_with_state(app.clone(), log::logged))
+                .layer(middleware::from_fn_with_state(app.clone(), counted))
+                .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::Internal.into_response()))
+                .layer(middleware::from_fn(limits::told))
+                .layer(middleware::from_fn(bounded)),
+        )
         .with_state(app);
     if on(Defect::TenantFromPath) || on(Defect::MethodOverride) {
         return Router::new().fallback_service(ServiceBuilder::new().map_request(believed::rewritten).service(router));
