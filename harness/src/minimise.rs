@@ -226,32 +226,25 @@ fn edit(step: &mut Step, change: impl Fn(&mut Value) -> Option<()>) {
 mod tests {
     use super::*;
     use crate::cell::{Cell, Lanes, PoolState, Relation};
-    use crate::plan::{Expect, Proof, Request, Vector};
+    use crate::plan::{Proof, Request, Vector};
     use crate::principal::Principal;
 
     fn step(tenant: u32, path: &str, query: &[&str], relation: Relation) -> Step {
         let pool_state = PoolState { pool_size: Some(1), lanes: Lanes::One };
+        let request = Request {
+            method: "GET".into(),
+            path: path.into(),
+            query: query.iter().map(|name| (name.to_string(), "long value".into())).collect(),
+            headers: vec![("X-Tenant".into(), "⟦1.documents.0.id⟧".into())],
+            body: Some(("application/json".into(), r#"{"kept":{"needed":"a","not":1},"other":"text"}"#.into())),
+            proof: Proof::AsIssued,
+        };
+        let cell = Cell { operation: path.into(), role: "reader".into(), relation, pool_state };
         Step {
-            case: None,
-            beside_ms: None,
-            cut_after_ms: None,
-            cell: Cell { operation: path.into(), role: "reader".into(), relation, pool_state },
-            actor: Principal::of(Owner::new(tenant), "reader"),
             subject: Some(Owner::new(if relation == Relation::Foreign { 1 - tenant.min(1) } else { tenant })),
-            vector: Vector::Plain,
             requirement: "read/list".into(),
-            request: Request {
-                method: "GET".into(),
-                path: path.into(),
-                query: query.iter().map(|name| (name.to_string(), "long value".into())).collect(),
-                headers: vec![("X-Tenant".into(), "⟦1.documents.0.id⟧".into())],
-                body: Some(("application/json".into(), r#"{"kept":{"needed":"a","not":1},"other":"text"}"#.into())),
-                proof: Proof::AsIssued,
-            },
-            expect: Expect::default(),
-            captures: Default::default(),
             walk: true,
-            abandon_after: None,
+            ..Step::new(cell, Principal::of(Owner::new(tenant), "reader"), Vector::Plain, request)
         }
     }
 

@@ -81,20 +81,12 @@ impl Planner {
             (Some(_), Some(table)) => Some(self.listing(role, table, false)),
             _ => None,
         };
+        let cell = Cell { operation: operation.id.clone(), role: role.clone(), relation, pool_state };
         Ok(vec![Step {
-            cell: Cell { operation: operation.id.clone(), role: role.clone(), relation, pool_state },
-            actor,
             subject: (owner != Owner::ABSENT).then_some(owner),
-            vector,
             requirement: requirement(operation, access, None, role, relation, vector).into(),
-            request,
             expect: Expect { answer: if denied { Answer::Denied } else { Answer::Either }, lists, ..Expect::default() },
-            captures: BTreeMap::new(),
-            case: None,
-            walk: false,
-            abandon_after: None,
-            beside_ms: None,
-            cut_after_ms: None,
+            ..Step::new(cell, actor, vector, request)
         }])
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::request::Naming;
-use super::{Answer, DAY_S, Expect, PLANTED_DAYS, Planner, Step, Vector};
+use super::{DAY_S, Expect, PLANTED_DAYS, Planner, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{Cell, PoolState, Relation};
 use crate::operation::{Operation, Place};
@@ -48,23 +48,10 @@ impl Planner {
         let cell =
             Cell { operation: operation.id.clone(), role: role.clone(), relation: Relation::Foreign, pool_state };
         Ok(vec![Step {
-            cell,
-            actor: self.holdings.principal(observer, role),
             subject: Some(other),
-            vector: Vector::Filter,
             requirement: "read/filter".into(),
-            request,
-            expect: Expect {
-                answer: Answer::Either,
-                lists: Some(self.listing(role, table, false)),
-                ..Expect::default()
-            },
-            captures: BTreeMap::new(),
-            case: None,
-            walk: false,
-            abandon_after: None,
-            beside_ms: None,
-            cut_after_ms: None,
+            expect: Expect { lists: Some(self.listing(role, table, false)), ..Expect::default() },
+            ..Step::new(cell, self.holdings.principal(observer, role), Vector::Filter, request)
         }])
     }
 }

@@ -234,21 +234,8 @@ impl Planner {
         {
             *body = as_recorded(fresh, recorded).to_string();
         }
-        Ok(Step {
-            case: None,
-            beside_ms: None,
-            cut_after_ms: None,
-            cell: Cell { operation: operation.id.clone(), role: (*role).into(), relation, pool_state },
-            actor,
-            subject: Some(owner),
-            vector,
-            requirement: String::new(),
-            request,
-            expect: Expect::default(),
-            captures: BTreeMap::new(),
-            walk: false,
-            abandon_after: None,
-        })
+        let cell = Cell { operation: operation.id.clone(), role: (*role).into(), relation, pool_state };
+        Ok(Step { subject: Some(owner), ..Step::new(cell, actor, vector, request) })
     }
 }
 

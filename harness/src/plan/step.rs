@@ -57,29 +57,41 @@ pub struct Step {
 }
 
 impl Step {
-    /// A step that sends nothing: `actor` is whoever may know what is written to `place`.
-    pub fn listening(place: &str, actor: Principal, requirement: &str, pool_state: PoolState) -> Self {
+    /// `actor` sends `request`; nothing is named, expected or taken from the answer yet.
+    pub fn new(cell: Cell, actor: Principal, vector: Vector, request: Request) -> Self {
         Self {
-            cell: Cell { operation: place.into(), role: actor.role.clone(), relation: Relation::Own, pool_state },
-            subject: actor.tenant,
+            cell,
             actor,
-            vector: Vector::Overheard,
-            requirement: requirement.into(),
-            request: Request {
-                method: "READ".into(),
-                path: place.into(),
-                query: Vec::new(),
-                headers: Vec::new(),
-                body: None,
-                proof: Proof::AsIssued,
-            },
-            expect: Expect { answer: Answer::Success, ..Expect::default() },
+            subject: None,
+            vector,
+            requirement: String::new(),
+            request,
+            expect: Expect::default(),
             captures: BTreeMap::new(),
             case: None,
             walk: false,
             abandon_after: None,
             beside_ms: None,
             cut_after_ms: None,
+        }
+    }
+
+    /// A step that sends nothing: `actor` is whoever may know what is written to `place`.
+    pub fn listening(place: &str, actor: Principal, requirement: &str, pool_state: PoolState) -> Self {
+        let cell = Cell { operation: place.into(), role: actor.role.clone(), relation: Relation::Own, pool_state };
+        let request = Request {
+            method: "READ".into(),
+            path: place.into(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+            proof: Proof::AsIssued,
+        };
+        Self {
+            subject: actor.tenant,
+            requirement: requirement.into(),
+            expect: Expect { answer: Answer::Success, ..Expect::default() },
+            ..Self::new(cell, actor, Vector::Overheard, request)
         }
     }
 }

@@ -539,25 +539,12 @@ impl Planner {
         let actor = self.holdings.principal(cast.observer, role);
         let naming = Naming { given, ..self.named(cast, role, owner) };
         let request: Request = self.request(cast.operation, &naming)?;
+        let operation = cast.operation.id.clone();
+        let cell = Cell { operation, role: role.into(), relation, pool_state: cast.pool_state };
         Ok(Step {
-            cell: Cell {
-                operation: cast.operation.id.clone(),
-                role: role.into(),
-                relation,
-                pool_state: cast.pool_state,
-            },
-            actor,
             subject: (owner != Owner::ABSENT).then_some(owner),
-            vector,
             requirement: self.requirement(cast, role, relation, vector),
-            request,
-            expect: Expect::default(),
-            captures: BTreeMap::new(),
-            case: None,
-            walk: false,
-            abandon_after: None,
-            beside_ms: None,
-            cut_after_ms: None,
+            ..Step::new(cell, actor, vector, request)
         })
     }
 

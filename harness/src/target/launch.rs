@@ -71,10 +71,7 @@ impl Surroundings {
             } else {
                 let lone = || Error::Usage(format!("`{text}`: lone `{brace}`; write `{brace}{brace}` for the brace"));
                 let (word, after) = after.split_once('}').filter(|_| brace == "{").ok_or_else(lone)?;
-                out.push_str(&self.word(word, port, pool_size).ok_or_else(|| {
-                    let known = ["address", "port", "pool_size", "database", "database:ROLE", "objects", "secret:N"];
-                    crate::error::unknown("placeholder", word, known)
-                })?);
+                out.push_str(&self.word(word, port, pool_size).ok_or_else(|| unfilled(word))?);
                 after
             };
         }
@@ -301,6 +298,19 @@ pub async fn run(words: &[String], program: &Path, surroundings: &Surroundings) 
     Err(Error::Unreachable(format!("{shown} failed ({}):\n{tail}", output.status)))
 }
 
+/// Why nothing stands for a placeholder: it is not known, or what it stands for is not there.
+fn unfilled(word: &str) -> Error {
+    const KNOWN: [&str; 7] = ["address", "port", "pool_size", "database", "database:ROLE", "objects", "secret:N"];
+    let missing = match word.split_once(':') {
+        None if word == "database" => "the target file has no [database]",
+        None if word == "objects" => "objects are kept by none but a target that is launched here",
+        Some(("database", _)) => "its database role is not among [database] roles",
+        Some(("secret", _)) => "it takes a number of bytes: {secret:32}",
+        _ => return crate::error::unknown("placeholder", word, KNOWN),
+    };
+    Error::Usage(format!("nothing stands for the placeholder `{{{word}}}`: {missing}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,6 +321,7 @@ mod tests {
         assert_eq!(fill("http://{address}/{pool_size}").as_deref(), Ok("http://127.0.0.1:80/2"));
         assert_eq!(fill("{{\"port\":{port}}}").as_deref(), Ok("{\"port\":80}"));
         assert!(fill("{prot}").is_err_and(|e| e.contains("did you mean `port`")));
+        assert!(fill("{database:app}").is_err_and(|e| e.contains("[database] roles") && !e.contains("did you mean")));
         for lone in ["{port", "port}", "{"] {
             assert!(fill(lone).is_err_and(|e| e.contains("lone")), "{lone}");
         }
