@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::cast::Cast;
 use super::existence::{ORDER, compare};
 use super::request::{Naming, text_of};
-use super::sweep::Cast;
 use super::{Answer, Expect, Planner, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{Lanes, Relation};

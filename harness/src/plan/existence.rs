@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sweep::Cast;
+use super::cast::Cast;
 use super::{Answer, Expect, HEADER, Planner, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{PoolState, Relation};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::sweep::Cast;
+use super::cast::Cast;
 use super::{Answer, Expect, Planner, Proof, Request, Step, Vector, spelling};
 use crate::canary::Owner;
 use crate::cell::{PoolState, Relation};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sweep::Cast;
+use super::cast::Cast;
 use super::{Answer, Expect, Planner, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{Lanes, PoolState, Relation};

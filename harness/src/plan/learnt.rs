@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::sweep::{Cast, id_parameter};
+use super::cast::{Cast, id_parameter};
 use super::{Answer, Expect, Planner, Step, Vector, body};
 use crate::canary::Owner;
 use crate::cell::{PoolState, Relation};

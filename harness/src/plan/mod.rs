@@ -2,6 +2,7 @@
 //! in memory does not depend on how many there are.
 
 pub mod body;
+mod cast;
 mod collision;
 mod corpus;
 mod existence;

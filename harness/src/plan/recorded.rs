@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::cast::Cast;
 use super::request::{Forge, Naming};
-use super::sweep::Cast;
 use super::{Answer, Expect, Planner, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{Cell, PoolState, Relation};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sweep::{Cast, id_parameter};
+use super::cast::{Cast, id_parameter};
 use super::{Answer, Expect, Planner, Proof, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{PoolState, Relation};

@@ -1,7 +1,8 @@
 //! What one tenant asks in every world, and what the others do between its questions: as many requests in each world, so
 //! that as much time passes.
 
-use super::sweep::{self, Cast, Template};
+use super::cast::Cast;
+use super::sweep::{self, Template};
 use super::{Planner, Sequence, Step};
 use crate::canary::Owner;
 use crate::cell::{PoolState, Relation};
