@@ -210,7 +210,7 @@ async fn converse(
     let ended = relay::both((&mut client_read, &mut client_write), (server_read, server_write), &session).await;
     match ended {
         Ok(()) | Err(Broken::Io) => Ok(()),
-        Err(Broken::Frame(why)) => Err(("08P01", why)),
+        Err(Broken::Wrong(refusal)) => Err(refusal),
     }
 }
 
