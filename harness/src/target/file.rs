@@ -123,6 +123,10 @@ pub struct Database {
     /// Database roles that `{database:ROLE}` may name; each is given a random password.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// Parameters that end the database's address where a pooler lends backends by the transaction, and follows no prepared
+    /// statements: as the target's driver spells it, what makes it prepare none, or anew each time.
+    #[serde(default)]
+    pub unprepared: String,
     /// Names of the databases that the target makes besides its own, `*` for anything: whatever is so named once the run
     /// ends is removed, and on a server that is not the run's own nothing may be so named before.
     #[serde(default)]
@@ -138,6 +142,10 @@ pub struct Wiretap {
     /// Settings that hold a tenant, besides `[database] tenant_context`.
     #[serde(default)]
     pub settings: Vec<String>,
+    /// Columns that hold the id of a row's tenant, as a context holds it: by them `partywall tap` knows whose a row is
+    /// before a service in which nothing was planted.
+    #[serde(default)]
+    pub tenant_columns: Vec<String>,
     /// SQL functions that bind, for the transaction, the tenant that their first argument names.
     #[serde(default)]
     pub functions: Vec<String>,

@@ -3,9 +3,12 @@
 
 mod account;
 mod context;
+mod expected;
 mod frame;
 mod lens;
+mod ownership;
 mod relay;
+mod rows;
 mod session;
 mod startup;
 mod statement;
@@ -23,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub use lens::Lens;
 pub use statement::Binding;
 
+use self::ownership::Ownership;
 use self::relay::Broken;
 use self::session::Session;
 use self::startup::Opening;
@@ -81,6 +85,7 @@ type Sessions = Arc<Mutex<Vec<Arc<Mutex<Session>>>>>;
 /// A wiretap that listens; dropping it ends all its connections.
 pub struct Wiretap {
     address: SocketAddr,
+    lens: Arc<Lens>,
     sessions: Sessions,
     accepting: JoinHandle<()>,
 }
@@ -95,9 +100,9 @@ impl Wiretap {
             |e| Error::Unreachable(format!("the wiretap cannot listen at {address}: {e}. Choose another --listen"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let sessions = Sessions::default();
-        let accepting = tokio::spawn(accept(listener, upstream, Arc::new(lens), sessions.clone()));
-        Ok(Self { address, sessions, accepting })
+        let (lens, sessions) = (Arc::new(lens), Sessions::default());
+        let accepting = tokio::spawn(accept(listener, upstream, lens.clone(), sessions.clone()));
+        Ok(Self { address, lens, sessions, accepting })
     }
 
     /// Where it listens.
@@ -119,6 +124,7 @@ impl Wiretap {
             wire.left_out += left_out;
             open
         });
+        wire.tenants = self.lens.ownership.as_ref().map(Ownership::take).unwrap_or_default();
         wire
     }
 }
