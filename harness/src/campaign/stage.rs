@@ -137,16 +137,15 @@ impl Stage {
         self.launch_in(&self.surroundings, campaign, pool_size, log).await
     }
 
-    /// As [`Stage::launch`], with what listens at `address` between the service and its database, which is told of
-    /// `parameters`, too.
+    /// As [`Stage::launch`], with what listens at `address` between the service and its database.
     pub(super) async fn launch_through(
         &self,
-        (address, parameters): (Option<SocketAddr>, &str),
+        address: Option<SocketAddr>,
         campaign: &Campaign,
         pool_size: Option<u32>,
         log: &Path,
     ) -> Result<Option<Service>> {
-        let surroundings = address.map(|address| self.surroundings.through(address).told(parameters));
+        let surroundings = address.map(|address| self.surroundings.through(address));
         self.launch_in(surroundings.as_ref().unwrap_or(&self.surroundings), campaign, pool_size, log).await
     }
 

@@ -13,14 +13,14 @@ use crate::plan::Plan;
 use crate::postgres::pgbouncer::{Mode, PgBouncer, Through};
 use crate::target::launch::Service;
 use crate::wire::{Backend, Wire};
-use crate::wiretap::{Binding, Lens, Upstream, Wiretap};
+use crate::wiretap::{Binding, Hop, Lens, Upstream, Wiretap};
 
 /// The wiretap, if the run has one.
 #[derive(Default)]
 pub(super) struct Tapping {
     tap: Option<Wiretap>,
-    /// What stands before it, and what the target is told of that.
-    pooler: Option<(PgBouncer, String)>,
+    /// What stands before it, and what follows prepared statements where that does not.
+    pooler: Option<(PgBouncer, Option<Hop>)>,
     unheard: Option<&'static str>,
     /// All connections of the run together, and the one that was handed over most.
     total: Backend,
@@ -55,7 +55,7 @@ impl Tapping {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let tap = Wiretap::listen(anywhere, upstream, lens).await?;
         let pooler = match &campaign.through {
-            Some(through) => Some(pooled(through, &tap, plan, stage, run).await?),
+            Some(through) => Some(pooled(through, &tap, stage, run).await?),
             None => None,
         };
         Ok(Self { tap: Some(tap), pooler, ..Self::default() })
@@ -74,11 +74,12 @@ impl Tapping {
         pool_size: Option<u32>,
         log: &Path,
     ) -> Result<Option<Service>> {
-        let (address, parameters) = match &self.pooler {
-            Some((pooler, parameters)) => (Some(pooler.address()), parameters.as_str()),
-            None => (self.tap.as_ref().map(Wiretap::address), ""),
+        let address = match &self.pooler {
+            Some((_, Some(hop))) => Some(hop.address()),
+            Some((pooler, None)) => Some(pooler.address()),
+            None => self.tap.as_ref().map(Wiretap::address),
         };
-        stage.launch_through((address, parameters), campaign, pool_size, log).await
+        stage.launch_through(address, campaign, pool_size, log).await
     }
 
     /// What was seen since the last time, in `state`.
@@ -113,23 +114,19 @@ impl Tapping {
 }
 
 /// PgBouncer before the wiretap, so that hand-overs are seen on real backends.
-async fn pooled(
-    through: &Through,
-    tap: &Wiretap,
-    plan: &Plan,
-    stage: &Stage,
-    run: &Run,
-) -> Result<(PgBouncer, String)> {
+async fn pooled(through: &Through, tap: &Wiretap, stage: &Stage, run: &Run) -> Result<(PgBouncer, Option<Hop>)> {
     let surroundings = &stage.surroundings;
     let urls: Vec<&String> = surroundings.role_urls.values().chain(&surroundings.admin_url).collect();
     let pooler = PgBouncer::start(through, tap.address(), &urls).await?;
     let (major, minor) = pooler.version();
-    let forgets = through.mode == Mode::Transaction && !pooler.follows();
-    let unprepared = plan.target.database.as_ref().map_or("", |database| database.unprepared.as_str());
+    let hop = match through.mode == Mode::Transaction && !pooler.follows() {
+        true => Some(Hop::listen(pooler.address()).await?),
+        false => None,
+    };
     run.note(format!(
         "PgBouncer {major}.{minor} in {} mode stands before the wiretap{}",
         through.mode.word(),
-        if forgets { "; it follows no prepared statements" } else { "" }
+        if hop.is_some() { "; it follows no prepared statements, which is done in its stead" } else { "" }
     ));
-    Ok((pooler, if forgets { unprepared.into() } else { String::new() }))
+    Ok((pooler, hop))
 }

@@ -123,10 +123,6 @@ pub struct Database {
     /// Database roles that `{database:ROLE}` may name; each is given a random password.
     #[serde(default)]
     pub roles: Vec<String>,
-    /// Parameters that end the database's address where a pooler lends backends by the transaction, and follows no prepared
-    /// statements: as the target's driver spells it, what makes it prepare none, or anew each time.
-    #[serde(default)]
-    pub unprepared: String,
     /// Names of the databases that the target makes besides its own, `*` for anything: whatever is so named once the run
     /// ends is removed, and on a server that is not the run's own nothing may be so named before.
     #[serde(default)]

@@ -55,17 +55,6 @@ impl Surroundings {
         Self { admin_url: self.admin_url.as_ref().map(led), role_urls, ..self.clone() }
     }
 
-    /// The same, with `parameters` at the end of every database's address.
-    #[must_use]
-    pub fn told(self, parameters: &str) -> Self {
-        let told = |url: String| match parameters {
-            "" => url,
-            more => format!("{url}{}{more}", if url.contains('?') { '&' } else { '?' }),
-        };
-        let role_urls = self.role_urls.into_iter().map(|(role, url)| (role, told(url))).collect();
-        Self { admin_url: self.admin_url.map(told), role_urls, ..self }
-    }
-
     /// `text` with its placeholders filled in; `{{` and `}}` stand for braces.
     ///
     /// # Errors

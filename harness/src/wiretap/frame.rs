@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// A type and a length.
 const HEADER: usize = 5;
 /// The longest message that Postgres makes (`MaxAllocSize`), bytes.
-const LENGTH_MAX: usize = 0x3fff_ffff;
+pub const LENGTH_MAX: usize = 0x3fff_ffff;
 
 /// Which end of a connection sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ mod account;
 mod context;
 mod expected;
 mod frame;
+mod hop;
 mod lens;
 mod ownership;
 mod relay;
@@ -23,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use hop::Hop;
 pub use lens::Lens;
 pub use statement::Binding;
 
