@@ -24,6 +24,9 @@ const SCHEMA: &str = "CREATE ROLE gate LOGIN PASSWORD 'gate';
 /// How a service reads: what it binds, and then what it asks, as `{}` the tenant.
 type Reading = (&'static str, fn(u32) -> String, &'static str);
 
+/// A service by its name, how it reads, what it does besides, flags, the exit code and what is to be said.
+type Case<'c> = (&'c str, &'c [Reading], &'c [&'static str], &'c [&'c str], i32, &'c [&'c str]);
+
 fn number(tenant: u32) -> String {
     tenant.to_string()
 }
@@ -107,7 +110,7 @@ async fn a_sound_service_is_upheld_and_one_that_leaks_is_told_while_it_runs() {
         (LOCAL, word, "SELECT w.org_id AS o, count(*) FROM words w WHERE org_id = '{}' GROUP BY 1"),
         (LOCAL, number, "SELECT 'nothing of a tenant', title, NULL AS org_id FROM papers WHERE id < {}"),
     ];
-    let all: [(&str, &[Reading], &[&str], &[&str], i32, &[&str]); 9] = [
+    let all: [Case<'_>; 9] = [
         ("a sound one", &sound, &[], &[], 0, &["rows judged", "hand-overs"]),
         (
             "no filter",
