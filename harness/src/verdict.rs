@@ -146,7 +146,7 @@ impl Judgement {
         let uncovered = self.cells.iter().any(|c| matches!(c.state, CellState::Inconclusive(_)));
         if !self.findings.is_empty() || any(|v| *v == Verdict::Violated) {
             Overall::Violated
-        } else if self.counts.judged == 0
+        } else if (self.counts.judged == 0 && self.counts.rows_judged == 0)
             || uncovered
             || !any(|v| *v == Verdict::Upheld)
             || any(|v| matches!(v, Verdict::Inconclusive(_)))

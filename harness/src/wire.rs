@@ -39,6 +39,9 @@ pub struct Wire {
     /// What is to be judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<Fact>,
+    /// Tenants that were met for the first time where nothing is planted, and what they are called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<(Owner, String)>,
     /// Facts beyond what one connection may hold: of kinds that were too many.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
@@ -63,6 +66,9 @@ pub struct Backend {
     pub rows: u64,
     /// Those in which something of the bound tenant, and of nobody else, was seen.
     pub own_rows: u64,
+    /// Those that were to say whose they are by a column, in results whose columns nobody asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub undescribed: u64,
     /// Transactions that a tenant was bound to.
     pub bound: u64,
     /// How often it served a tenant after it had served another one.

@@ -26,6 +26,7 @@ pub fn campaign(seed: u64) -> anyhow::Result<(Campaign, tempfile::TempDir)> {
         only: Vec::new(),
         seed: Seed(seed),
         postgres: Source::Auto,
+        through: None,
         reports: reports.path().into(),
         formats: Vec::new(),
         reproduce: format!("partywall certify --seed {seed}"),

@@ -136,6 +136,7 @@ impl Against {
             only: self.only,
             seed: self.seed,
             postgres: Source::Auto,
+            through: None,
             reports: self.reports,
             formats: vec![Format::Html, Format::Json],
             dry_run: false,

@@ -114,7 +114,7 @@ impl<'a> Course<'a> {
 
     async fn pool_sizes(&mut self) -> Result<()> {
         self.inspect().await?;
-        self.tapping = Tapping::begin(self.plan, self.stage, self.scanner(), self.run).await?;
+        self.tapping = Tapping::begin(self.campaign, self.plan, self.stage, self.scanner(), self.run).await?;
         if let Some(why) = self.tapping.unheard() {
             for id in tapping::REQUIREMENTS {
                 self.judge.set_aside(id, Verdict::NotApplicable(why.into()));

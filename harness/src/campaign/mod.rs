@@ -27,6 +27,7 @@ use crate::history;
 use crate::oracle::Judge;
 use crate::plan::{Plan, Planner, sha256};
 use crate::postgres::Source;
+use crate::postgres::pgbouncer::Through;
 use crate::replay::{self, Recording};
 use crate::report::{self, Format};
 use crate::requirement::{self, Requirement};
@@ -59,6 +60,8 @@ pub struct Campaign {
     pub seed: Seed,
     /// Where Postgres comes from.
     pub postgres: Source,
+    /// A pooler between the target and its database, if there is one.
+    pub through: Option<Through>,
     /// Folder of all runs.
     pub reports: PathBuf,
     /// Report formats to write.

@@ -1,6 +1,7 @@
 //! What must stand before anything is driven: the program, a Postgres, the target's database with its schema and roles.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +16,6 @@ use crate::target::file::Database;
 use crate::target::inspect::inspect;
 use crate::target::launch::{self, Service, Surroundings};
 use crate::tenant::Holdings;
-use crate::wiretap::Wiretap;
 
 /// A target that can be planted, and launched at any pool size.
 pub(super) struct Stage {
@@ -137,15 +137,15 @@ impl Stage {
         self.launch_in(&self.surroundings, campaign, pool_size, log).await
     }
 
-    /// As [`Stage::launch`], with the wiretap between the service and its database.
-    pub(super) async fn launch_tapped(
+    /// As [`Stage::launch`], with what listens at `address` between the service and its database.
+    pub(super) async fn launch_through(
         &self,
-        tap: Option<&Wiretap>,
+        address: Option<SocketAddr>,
         campaign: &Campaign,
         pool_size: Option<u32>,
         log: &Path,
     ) -> Result<Option<Service>> {
-        let surroundings = tap.map(|tap| self.surroundings.through(tap.address()));
+        let surroundings = address.map(|address| self.surroundings.through(address));
         self.launch_in(surroundings.as_ref().unwrap_or(&self.surroundings), campaign, pool_size, log).await
     }
 

@@ -7,17 +7,20 @@ use super::stage::Stage;
 use super::{Campaign, Run};
 use crate::canary::Scanner;
 use crate::cell::PoolState;
-use crate::error::Result;
+use crate::error::{Error, Result};
 pub(super) use crate::oracle::WIRETAP_ALONE as REQUIREMENTS;
 use crate::plan::Plan;
+use crate::postgres::pgbouncer::{Mode, PgBouncer, Through};
 use crate::target::launch::Service;
 use crate::wire::{Backend, Wire};
-use crate::wiretap::{Binding, Lens, Upstream, Wiretap};
+use crate::wiretap::{Binding, Hop, Lens, Upstream, Wiretap};
 
 /// The wiretap, if the run has one.
 #[derive(Default)]
 pub(super) struct Tapping {
     tap: Option<Wiretap>,
+    /// What stands before it, and what follows prepared statements where that does not.
+    pooler: Option<(PgBouncer, Option<Hop>)>,
     unheard: Option<&'static str>,
     /// All connections of the run together, and the one that was handed over most.
     total: Backend,
@@ -26,9 +29,22 @@ pub(super) struct Tapping {
 
 impl Tapping {
     /// Listens where the target file gives it a place.
-    pub(super) async fn begin(plan: &Plan, stage: &Stage, scanner: Scanner, run: &Run) -> Result<Self> {
+    pub(super) async fn begin(
+        campaign: &Campaign,
+        plan: &Plan,
+        stage: &Stage,
+        scanner: Scanner,
+        run: &Run,
+    ) -> Result<Self> {
         let Some(url) = stage.surroundings.admin_url.as_ref().filter(|_| plan.target.is_tapped()) else {
-            return Ok(Self::default());
+            return match &campaign.through {
+                None => Ok(Self::default()),
+                Some(_) => Err(Error::Usage(
+                    "a pooler stands where the wiretap does: the target file is to say how a tenant is bound, and to \
+                     give what is launched the database's address"
+                        .into(),
+                )),
+            };
         };
         let Some(upstream) = Upstream::of_url(url) else {
             let why = "the database is to be spoken to under encryption, which the wiretap does not speak";
@@ -37,7 +53,12 @@ impl Tapping {
         };
         let lens = Lens::new(scanner, Binding::of(&plan.target));
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Ok(Self { tap: Some(Wiretap::listen(anywhere, upstream, lens).await?), ..Self::default() })
+        let tap = Wiretap::listen(anywhere, upstream, lens).await?;
+        let pooler = match &campaign.through {
+            Some(through) => Some(pooled(through, &tap, stage, run).await?),
+            None => None,
+        };
+        Ok(Self { tap: Some(tap), pooler, ..Self::default() })
     }
 
     /// Why a target that could be tapped is not.
@@ -53,7 +74,12 @@ impl Tapping {
         pool_size: Option<u32>,
         log: &Path,
     ) -> Result<Option<Service>> {
-        stage.launch_tapped(self.tap.as_ref(), campaign, pool_size, log).await
+        let address = match &self.pooler {
+            Some((_, Some(hop))) => Some(hop.address()),
+            Some((pooler, None)) => Some(pooler.address()),
+            None => self.tap.as_ref().map(Wiretap::address),
+        };
+        stage.launch_through(address, campaign, pool_size, log).await
     }
 
     /// What was seen since the last time, in `state`.
@@ -85,4 +111,22 @@ impl Tapping {
              went {hand_overs} times from one tenant to another, and {to_nobody} times to nobody{such_as}"
         ));
     }
+}
+
+/// PgBouncer before the wiretap, so that hand-overs are seen on real backends.
+async fn pooled(through: &Through, tap: &Wiretap, stage: &Stage, run: &Run) -> Result<(PgBouncer, Option<Hop>)> {
+    let surroundings = &stage.surroundings;
+    let urls: Vec<&String> = surroundings.role_urls.values().chain(&surroundings.admin_url).collect();
+    let pooler = PgBouncer::start(through, tap.address(), &urls).await?;
+    let (major, minor) = pooler.version();
+    let hop = match through.mode == Mode::Transaction && !pooler.follows() {
+        true => Some(Hop::listen(pooler.address()).await?),
+        false => None,
+    };
+    run.note(format!(
+        "PgBouncer {major}.{minor} in {} mode stands before the wiretap{}",
+        through.mode.word(),
+        if hop.is_some() { "; it follows no prepared statements, which is done in its stead" } else { "" }
+    ));
+    Ok((pooler, hop))
 }

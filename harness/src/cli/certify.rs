@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use partywall::campaign::Campaign;
-use partywall::error::Result;
+use partywall::error::{Error, Result};
 use partywall::exit_code::ExitCode;
+use partywall::postgres::pgbouncer::Through;
 use partywall::report;
 
 use super::{RunArgs, interrupt};
@@ -25,6 +26,12 @@ pub struct Args {
     /// Write what the run's users legitimately did as a HAR, once for each operation and application role.
     #[arg(long)]
     har: Option<PathBuf>,
+    /// Put a pooler between the target and its database: pgbouncer, in transaction mode, or pgbouncer=session.
+    #[arg(long, env = "PARTYWALL_THROUGH")]
+    through: Option<String>,
+    /// PgBouncer's program, when it is neither on PATH nor in /usr/sbin.
+    #[arg(long, env = "PARTYWALL_PGBOUNCER")]
+    pgbouncer: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -33,6 +40,11 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<ExitCode> {
     let mut campaign = args.run.campaign(args.target.as_ref(), args.only, args.dry_run)?;
     campaign.har = args.har;
+    if let Some(word) = &args.through {
+        let through: Through = word.parse().map_err(Error::Usage)?;
+        campaign.through = Some(Through { program: args.pgbouncer, ..through });
+        campaign.reproduce.push_str(&format!(" --through {word}"));
+    }
     told(&campaign, &args.run).await
 }
 

@@ -202,6 +202,7 @@ impl RunArgs {
             only,
             seed,
             postgres,
+            through: None,
             reports: self.report_dir.clone(),
             formats,
             reproduce: command,

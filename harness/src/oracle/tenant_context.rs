@@ -1,6 +1,8 @@
 //! Judges what came between the service and its database: whose rows, while whom the transaction was bound to, and what
 //! one tenant's use of a connection left for the next. A row that the service filters afterwards has crossed the wall.
 
+use std::collections::BTreeMap;
+
 use super::{Ground, Oracle, Suspicion};
 use crate::canary::Owner;
 use crate::cell::{Lanes, PoolState};
@@ -28,7 +30,11 @@ pub struct TenantContext {
     own_rows: u64,
     bound: u64,
     hand_overs: u64,
+    names: Names,
 }
+
+/// What tenants are called that were met where nothing is planted.
+type Names = BTreeMap<Owner, String>;
 
 impl Oracle for TenantContext {
     fn id(&self) -> OracleId {
@@ -41,13 +47,14 @@ impl Oracle for TenantContext {
 
     fn overhear(&mut self, ground: &Ground, wire: &Wire) -> Vec<(Suspicion, Observation)> {
         self.heard = true;
+        self.names.extend(wire.tenants.iter().cloned());
         for backend in &wire.backends {
             self.own_rows += backend.own_rows;
             self.bound += backend.bound;
             self.hand_overs += backend.hand_overs;
         }
         let state = wire.pool_state.unwrap_or(PoolState { pool_size: None, lanes: Lanes::One });
-        let suspicions = wire.facts.iter().filter_map(|fact| Some((suspicion(ground, fact)?, fact)));
+        let suspicions = wire.facts.iter().filter_map(|fact| Some((suspicion(ground, &self.names, fact)?, fact)));
         suspicions.map(|(suspicion, fact)| (suspicion, observation(fact, state))).collect()
     }
 
@@ -73,21 +80,29 @@ pub(super) fn spoken_for(wire: &Wire) -> [(&'static str, u64, u64); 4] {
     [(ROWS, rows, own), (UNBOUND, rows, own), (LEFT, bound, bound), (CARRIED, hand_overs, hand_overs)]
 }
 
-fn suspicion(ground: &Ground, fact: &Fact) -> Option<Suspicion> {
+fn suspicion(ground: &Ground, names: &Names, fact: &Fact) -> Option<Suspicion> {
     let (requirement, sentence, owner) = match &fact.what {
-        What::Seen { means, owners, columns } => return seen(ground, fact, *means, owners, columns),
+        What::Seen { means, owners, columns } => return seen(ground, names, fact, *means, owners, columns),
         What::Left { .. } if span(ground) == Span::Session => return None,
-        What::Left { who } => {
-            (LEFT, format!("The connection was still bound to {who} once its transaction was over"), *who)
-        }
-        What::Open { who } => {
-            (CARRIED, format!("A transaction that was open for {who} was taken for the next one's"), *who)
-        }
+        What::Left { who } => (
+            LEFT,
+            format!("The connection was still bound to {} once its transaction was over", called(names, who)),
+            *who,
+        ),
+        What::Open { who } => (
+            CARRIED,
+            format!("A transaction that was open for {} was taken for the next one's", called(names, who)),
+            *who,
+        ),
         What::Carried { state, from } => {
-            let next = fact.bound.first().map_or_else(|| "the next one".into(), Who::to_string);
+            let next = fact.bound.first().map_or_else(|| "the next one".into(), |who| called(names, who));
             (
                 CARRIED,
-                format!("{} of {from} was there when its connection served {next}", capital(state.words())),
+                format!(
+                    "{} of {} was there when its connection served {next}",
+                    capital(state.words()),
+                    called(names, from)
+                ),
                 *from,
             )
         }
@@ -101,35 +116,60 @@ fn suspicion(ground: &Ground, fact: &Fact) -> Option<Suspicion> {
 }
 
 /// Others' rows, or rows of anyone while nobody is bound.
-fn seen(ground: &Ground, fact: &Fact, means: Means, owners: &[Owner], columns: &[u16]) -> Option<Suspicion> {
-    let first = *owners.first()?;
+fn seen(
+    ground: &Ground,
+    names: &Names,
+    fact: &Fact,
+    means: Means,
+    owners: &[Owner],
+    columns: &[u16],
+) -> Option<Suspicion> {
+    let owner = *owners.first()?;
+    let owners: Vec<String> = owners.iter().map(|owner| called(names, &Who::Tenant(*owner))).collect();
+    let first = &owners[0];
     let unbound = fact.bound.is_empty();
     if unbound && columns.iter().all(|column| may_read_unbound(ground, &fact.role, *column)) {
         return None;
     }
     let thing = match means {
-        Means::Row if owners.len() > 1 => format!("A result with rows of {}", list(owners)),
+        Means::Row if owners.len() > 1 => format!("A result with rows of {}", list(&owners)),
         Means::Row => format!("A row of {first}"),
         Means::Words => format!("An error that tells of {first}"),
         Means::Notification => format!("A notification that tells of {first}"),
     };
     let bound = match unbound {
         true => "no tenant was bound".to_string(),
-        false => format!("{} was bound", list(&fact.bound)),
+        false => format!("{} was bound", list(&fact.bound.iter().map(|who| called(names, who)).collect::<Vec<_>>())),
     };
-    let names = columns.iter().map(|column| match (*column, ground.holdings.column(*column)) {
-        (_, Some(column)) => column.to_string(),
-        _ => "written during the run, or of no one column".into(),
+    let by_name = tenant_columns(ground);
+    let columns = columns.iter().map(|column| match ground.holdings.column(*column) {
+        Some(column) => column.to_string(),
+        None => by_name
+            .get(usize::from(*column))
+            .map_or_else(|| "written during the run, or of no one column".into(), |name| format!("by its {name}")),
     });
     let mut shows = told(fact);
-    shows.push(format!("of {}: {}", list(owners), names.collect::<Vec<_>>().join(", ")));
+    shows.push(format!("of {}: {}", list(&owners), columns.collect::<Vec<_>>().join(", ")));
     Some(Suspicion {
         requirement: Some(if unbound { UNBOUND } else { ROWS }),
         sentence: format!("{thing} came from the database while {bound}"),
-        owner: Some(first),
+        owner: Some(owner),
         shows,
         beside: Vec::new(),
     })
+}
+
+/// Whom it is, by name where nothing is planted.
+fn called(names: &Names, who: &Who) -> String {
+    match who {
+        Who::Tenant(owner) if names.contains_key(owner) => format!("tenant {}", names[owner]),
+        who => who.to_string(),
+    }
+}
+
+/// The columns that say whose a row is, where nothing is planted.
+fn tenant_columns(ground: &Ground) -> &[String] {
+    ground.plan.target.wiretap.as_ref().map_or(&[], |wiretap| &wiretap.tenant_columns)
 }
 
 fn span(ground: &Ground) -> Span {
@@ -143,6 +183,7 @@ fn may_read_unbound(ground: &Ground, role: &str, column: u16) -> bool {
     };
     match ground.holdings.column(column) {
         Some(column) => read.iter().any(|word| *word == column.table || *word == column.to_string()),
+        None if usize::from(column) < tenant_columns(ground).len() => true,
         // What was written during the run names no column: it may be of any table that is read as a whole.
         None => column == WRITTEN && read.iter().any(|word| !word.contains('.')),
     }

@@ -159,7 +159,7 @@ fn as_user(mut command: Command, user: Option<(u32, u32)>, home: &Path) -> Comma
 }
 
 /// The user to run as: none when we are not root; `postgres`, else `nobody`, when we are, since it refuses root.
-fn unprivileged() -> Result<Option<(u32, u32)>, String> {
+pub(super) fn unprivileged() -> Result<Option<(u32, u32)>, String> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(None);
     }

@@ -3,6 +3,7 @@
 mod docker;
 mod download;
 mod installed;
+pub mod pgbouncer;
 mod version;
 
 use std::path::PathBuf;

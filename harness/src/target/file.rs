@@ -138,6 +138,10 @@ pub struct Wiretap {
     /// Settings that hold a tenant, besides `[database] tenant_context`.
     #[serde(default)]
     pub settings: Vec<String>,
+    /// Columns that hold the id of a row's tenant, as a context holds it: by them `partywall tap` knows whose a row is
+    /// before a service in which nothing was planted.
+    #[serde(default)]
+    pub tenant_columns: Vec<String>,
     /// SQL functions that bind, for the transaction, the tenant that their first argument names.
     #[serde(default)]
     pub functions: Vec<String>,

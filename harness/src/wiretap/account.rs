@@ -8,6 +8,9 @@ use crate::wire::{Backend, Fact, What, Who};
 /// Kinds of facts that one connection keeps between two times that it is asked.
 const FACTS_MAX: usize = 2_000;
 
+/// What tells one planted value from another.
+pub type Key = (Owner, Option<u32>, Option<u16>);
+
 /// The account.
 #[derive(Default)]
 pub struct Account {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// A type and a length.
 const HEADER: usize = 5;
 /// The longest message that Postgres makes (`MaxAllocSize`), bytes.
-const LENGTH_MAX: usize = 0x3fff_ffff;
+pub const LENGTH_MAX: usize = 0x3fff_ffff;
 
 /// Which end of a connection sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +60,15 @@ pub struct Reader {
     end: usize,
     /// The type of the message that is read in parts, and how much of it is to come.
     long: Option<(u8, usize)>,
+    /// Whether anything came.
+    began: bool,
 }
 
 impl Reader {
     /// Keeps `capacity` bytes at most; longer messages are read in parts.
     pub fn new(sender: Sender, capacity: usize) -> Self {
         let bytes = vec![0; capacity].into_boxed_slice();
-        Self { sender, bytes, start: 0, passed: 0, header: 0, end: 0, long: None }
+        Self { sender, bytes, start: 0, passed: 0, header: 0, end: 0, long: None, began: false }
     }
 
     /// Waits for more; the number of bytes, 0 at the end. What was passed on and judged makes room.
@@ -83,6 +85,7 @@ impl Reader {
         }
         let read = from.read(&mut self.bytes[self.end..]).await?;
         self.end += read;
+        self.began |= read > 0;
         Ok(read)
     }
 
@@ -109,9 +112,37 @@ impl Reader {
         &self.bytes[self.passed..self.header.min(self.end)]
     }
 
-    /// [`Reader::passable`] was passed on.
-    pub fn pass(&mut self) {
-        self.passed = self.header.min(self.end);
+    /// So many bytes of [`Reader::passable`] were passed on.
+    pub fn pass(&mut self, bytes: usize) {
+        self.passed += bytes;
+    }
+
+    /// Whose direction it is.
+    pub fn sender(&self) -> Sender {
+        self.sender
+    }
+
+    /// Nothing more comes.
+    ///
+    /// # Errors
+    /// The last message is not whole, or there never was one from the server.
+    pub fn end(&self) -> Result<(), String> {
+        match self.sender {
+            _ if self.header != self.end => {
+                Err(format!("the {} stopped in the middle of a message", self.sender.word()))
+            }
+            Sender::Server if !self.began => Err("the server closed the connection without a word".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what was passed on ends with a whole message. Only where nothing is judged before it was passed on.
+    pub fn is_between_messages(&self) -> bool {
+        let mut at = self.start + self.long.map_or(0, |(_, rest)| rest);
+        while at < self.passed {
+            at += 1 + header(&self.bytes[at..]).1;
+        }
+        at == self.passed
     }
 
     /// The next piece of what was vetted.
@@ -261,7 +292,7 @@ mod tests {
                 assert!(reader.fill(&mut chunk).await.expect("bytes") > 0, "there is always room");
                 let vetted = reader.vet();
                 passed.extend_from_slice(reader.passable());
-                reader.pass();
+                reader.pass(reader.passable().len());
                 while let Some(piece) = reader.next_piece() {
                     pieces.push(match piece {
                         Piece::Whole(tag, body) => format!("{} {}", char::from(tag), body.len()),

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use super::context::Naming;
 use super::frame;
+use super::ownership::Ownership;
 use super::statement::{Binding, PLACES};
 use crate::canary::{Owner, Scanner, Sighting};
 use crate::wire::Who;
@@ -13,12 +14,19 @@ use crate::wire::Who;
 pub struct Lens {
     scanner: Scanner,
     pub(super) binding: Binding,
+    pub(super) ownership: Option<Ownership>,
 }
 
 impl Lens {
     /// Finds what `scanner` does, and the contexts that `binding` tells of.
     pub fn new(scanner: Scanner, binding: Binding) -> Self {
-        Self { scanner, binding }
+        Self { scanner, binding, ownership: None }
+    }
+
+    /// Also takes a row for the tenant's that one of `columns` names in it, and whoever a context names for a tenant.
+    #[must_use]
+    pub fn with_tenant_columns(self, columns: &[String]) -> Self {
+        Self { ownership: (!columns.is_empty()).then(|| Ownership::new(columns)), ..self }
     }
 
     /// Reports every canary in `bytes`.
@@ -47,6 +55,8 @@ impl Naming for Lens {
         match named {
             Some(owner) if owner != Owner::ABSENT && owner != Owner::PLATFORM => Some(Who::Tenant(owner)),
             _ if value.is_empty() || PLACES.contains(&setting) => None,
+            _ if self.ownership.is_some() && !self.binding.binds(setting) => None,
+            _ if let Some(ownership) = &self.ownership => ownership.named(value).map(Who::Tenant),
             _ => {
                 let mut hasher = DefaultHasher::new();
                 value.hash(&mut hasher);

@@ -3,9 +3,13 @@
 
 mod account;
 mod context;
+mod expected;
 mod frame;
+mod hop;
 mod lens;
+mod ownership;
 mod relay;
+mod rows;
 mod session;
 mod startup;
 mod statement;
@@ -20,9 +24,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use hop::Hop;
 pub use lens::Lens;
 pub use statement::Binding;
 
+use self::ownership::Ownership;
 use self::relay::Broken;
 use self::session::Session;
 use self::startup::Opening;
@@ -81,6 +87,7 @@ type Sessions = Arc<Mutex<Vec<Arc<Mutex<Session>>>>>;
 /// A wiretap that listens; dropping it ends all its connections.
 pub struct Wiretap {
     address: SocketAddr,
+    lens: Arc<Lens>,
     sessions: Sessions,
     accepting: JoinHandle<()>,
 }
@@ -95,9 +102,9 @@ impl Wiretap {
             |e| Error::Unreachable(format!("the wiretap cannot listen at {address}: {e}. Choose another --listen"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let sessions = Sessions::default();
-        let accepting = tokio::spawn(accept(listener, upstream, Arc::new(lens), sessions.clone()));
-        Ok(Self { address, sessions, accepting })
+        let (lens, sessions) = (Arc::new(lens), Sessions::default());
+        let accepting = tokio::spawn(accept(listener, upstream, lens.clone(), sessions.clone()));
+        Ok(Self { address, lens, sessions, accepting })
     }
 
     /// Where it listens.
@@ -119,6 +126,7 @@ impl Wiretap {
             wire.left_out += left_out;
             open
         });
+        wire.tenants = self.lens.ownership.as_ref().map(Ownership::take).unwrap_or_default();
         wire
     }
 }
@@ -210,7 +218,7 @@ async fn converse(
     let ended = relay::both((&mut client_read, &mut client_write), (server_read, server_write), &session).await;
     match ended {
         Ok(()) | Err(Broken::Io) => Ok(()),
-        Err(Broken::Frame(why)) => Err(("08P01", why)),
+        Err(Broken::Wrong(refusal)) => Err(refusal),
     }
 }
 

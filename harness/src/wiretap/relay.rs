@@ -8,17 +8,18 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::frame::{Reader, Sender};
 use super::session::Session;
+use super::startup::Refusal;
 
 /// Bytes kept of what the client sends, and of what the server does: what a connection costs in memory.
 const FROM_CLIENT: usize = 8 << 10;
 const FROM_SERVER: usize = 32 << 10;
 
-/// Why a direction ended before its time.
+/// Why a conversation ended before its time.
 pub enum Broken {
-    /// The connection failed.
+    /// A connection failed, or broke off where the client cannot be told why.
     Io,
-    /// What came is no frame.
-    Frame(String),
+    /// What came is no conversation: what to tell the client.
+    Wrong(Refusal),
 }
 
 impl From<io::Error> for Broken {
@@ -33,42 +34,72 @@ pub async fn both(
     (server_read, server_write): (&mut (impl AsyncRead + Unpin), &mut (impl AsyncWrite + Unpin)),
     session: &Mutex<Session>,
 ) -> Result<(), Broken> {
-    let up = pump(Sender::Client, FROM_CLIENT, client_read, server_write, session);
-    let down = pump(Sender::Server, FROM_SERVER, server_read, client_write, session);
-    tokio::pin!(up, down);
-    tokio::select! {
-        // A client that has said all may still wait for answers; a server that has does not listen any more.
-        asked = &mut up => {
-            asked?;
-            down.await
+    let mut questions = Reader::new(Sender::Client, FROM_CLIENT);
+    let mut answers = Reader::new(Sender::Server, FROM_SERVER);
+    let ended = {
+        let up = pump(&mut questions, client_read, server_write, session);
+        let down = pump(&mut answers, server_read, client_write, session);
+        tokio::pin!(up, down);
+        tokio::select! {
+            asked = &mut up => match asked {
+                // A client that has said all may still wait for answers; a server that broke off may have said why.
+                Ok(()) | Err(Broken::Io) => down.await,
+                wrong => wrong,
+            },
+            // A server that has said all does not listen any more.
+            answered = &mut down => answered,
         }
-        answered = &mut down => answered,
+    };
+    match ended {
+        // In the middle of an answer it would be taken for a part of it.
+        Err(Broken::Wrong(_)) if !answers.is_between_messages() => Err(Broken::Io),
+        ended => ended,
     }
 }
 
+/// One direction to its end, of which the other side is told.
 async fn pump(
-    sender: Sender,
-    capacity: usize,
+    reader: &mut Reader,
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     session: &Mutex<Session>,
 ) -> Result<(), Broken> {
-    let mut reader = Reader::new(sender, capacity);
+    let ended = forward(reader, from, to, session).await;
+    if !matches!(ended, Err(Broken::Wrong(_))) {
+        // The other end may be gone already.
+        let _ = to.shutdown().await;
+    }
+    ended
+}
+
+async fn forward(
+    reader: &mut Reader,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    session: &Mutex<Session>,
+) -> Result<(), Broken> {
+    let wrong = |why| Broken::Wrong(("08P01", why));
     while reader.fill(from).await? > 0 {
         let vetted = reader.vet();
-        if sender == Sender::Client {
-            judge(&mut reader, session, Session::asked);
+        if reader.sender() == Sender::Client {
+            judge(reader, session, Session::asked);
         }
-        to.write_all(reader.passable()).await?;
-        reader.pass();
-        if sender == Sender::Server {
-            judge(&mut reader, session, Session::answered);
+        while !reader.passable().is_empty() {
+            let written = to.write(reader.passable()).await?;
+            if written == 0 {
+                return Err(Broken::Io);
+            }
+            reader.pass(written);
         }
-        vetted.map_err(Broken::Frame)?;
+        if reader.sender() == Sender::Server {
+            judge(reader, session, Session::answered);
+        }
+        vetted.map_err(wrong)?;
     }
-    // The other end may be gone already.
-    let _ = to.shutdown().await;
-    Ok(())
+    match reader.end() {
+        Ok(()) => Ok(()),
+        Err(why) => Err(wrong(why)),
+    }
 }
 
 fn judge(reader: &mut Reader, session: &Mutex<Session>, mut enter: impl FnMut(&mut Session, super::frame::Piece<'_>)) {

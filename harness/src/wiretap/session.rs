@@ -4,58 +4,31 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::account::{Account, Seen};
+use super::account::{Account, Key, Seen};
 use super::context::{Context, Given, Naming};
-use super::frame::{self, Body, Piece};
+use super::expected::{Bind, Expected, Portal, Prepared};
+use super::frame::{Body, Piece};
 use super::lens::Lens;
+use super::ownership::Layout;
+use super::rows::key;
 use super::statement::{Act, Statement};
-use crate::canary::{Owner, Sighting};
-use crate::tenant::WRITTEN;
+use crate::canary::Sighting;
 use crate::wire::{Means, State, What, Who};
 
 /// Of a message of the client's that comes in parts so much is read, bytes.
 const READ_MAX: usize = 1 << 20;
-/// Bytes that two parts of a long message share when they are searched: a canary may lie across.
-const SHARED: usize = 256;
-
-/// What tells one planted value from another.
-type Key = (Owner, Option<u32>, Option<u16>);
-
-/// What the server is to answer next.
-enum Expected {
-    /// A simple query's statements, those that came to their end left out.
-    Query(VecDeque<Statement>, Vec<Key>),
-    /// One execution.
-    Execute(Arc<Prepared>, Arc<Vec<Option<Box<[u8]>>>>, Vec<Key>),
-    /// A function call.
-    Call,
-    /// The end of what was sent together.
-    Sync,
-}
-
-/// A prepared statement, and the tenant whose it is if its text names the one that was bound.
-struct Prepared {
-    statement: Statement,
-    of: Option<Who>,
-}
-
-/// What is bound to a portal.
-struct Portal {
-    prepared: Arc<Prepared>,
-    parameters: Arc<Vec<Option<Box<[u8]>>>>,
-    echoes: Vec<Key>,
-}
-
 /// The state of one connection.
 pub struct Session {
-    lens: Arc<Lens>,
+    pub(super) lens: Arc<Lens>,
     /// What it has to tell.
     pub account: Account,
-    context: Context,
+    pub(super) context: Context,
     prepared: HashMap<Vec<u8>, Arc<Prepared>>,
-    portals: HashMap<Vec<u8>, Portal>,
-    expected: VecDeque<Expected>,
-    seen: Seen,
+    portals: HashMap<Vec<u8>, Arc<Portal>>,
+    pub(super) expected: VecDeque<Expected>,
+    pub(super) seen: Seen,
+    /// Which columns of a simple query's result name a tenant.
+    pub(super) described: Option<Layout>,
     failed: bool,
     /// Whoever was bound in the transaction that is open, and statements in it.
     bound: Option<Who>,
@@ -63,9 +36,9 @@ pub struct Session {
     /// The beginning of a long message of the client's.
     gathered: Vec<u8>,
     /// The end of the last part of a long message of the server's, and what was found in it.
-    shared: Vec<u8>,
-    in_parts: Vec<Sighting>,
-    sightings: Vec<Sighting>,
+    pub(super) shared: Vec<u8>,
+    pub(super) in_parts: Vec<Sighting>,
+    pub(super) sightings: Vec<Sighting>,
 }
 
 impl Session {
@@ -93,6 +66,7 @@ impl Session {
             portals: HashMap::new(),
             expected: VecDeque::new(),
             seen: Seen::default(),
+            described: None,
             failed: false,
             bound: None,
             statements: 0,
@@ -136,7 +110,7 @@ impl Session {
                 let statement = if statements.is_empty() { Statement::default() } else { statements.swap_remove(0) };
                 let bound = self.context.bound().first().copied().filter(|_| !name.is_empty());
                 let of = bound.filter(|who| self.lens.whom("", text) == Some(*who));
-                self.prepared.insert(name.into(), Arc::new(Prepared { statement, of }));
+                self.prepared.insert(name.into(), Arc::new(Prepared { statement, of, ..Prepared::default() }));
             }
             b'B' => {
                 let _ = self.bind(body);
@@ -144,9 +118,16 @@ impl Session {
             b'E' => {
                 let name = Body::new(body).text().unwrap_or_default();
                 let Some(portal) = self.portals.get(name) else { return };
-                let Portal { prepared, parameters, echoes } = portal;
-                let expected = Expected::Execute(prepared.clone(), parameters.clone(), echoes.clone());
-                self.expected.push_back(expected);
+                self.expected.push_back(Expected::Execute(portal.clone()));
+            }
+            b'D' if self.lens.ownership.is_some() => {
+                let (kind, name) = body.split_first().unwrap_or((&0, b""));
+                let name = name.strip_suffix(&[0]).unwrap_or(name);
+                let prepared = match kind {
+                    b'S' => self.prepared.get(name),
+                    _ => self.portals.get(name).map(|portal| &portal.prepared),
+                };
+                self.expected.extend(prepared.cloned().map(Expected::Describe));
             }
             b'C' => match body.split_first() {
                 Some((b'S', name)) => drop(self.prepared.remove(name.strip_suffix(&[0]).unwrap_or(name))),
@@ -165,26 +146,14 @@ impl Session {
         }
     }
 
-    /// Portal, statement, formats, values: read only as far as they may matter.
     fn bind(&mut self, body: &[u8]) -> Option<()> {
-        let mut rest = Body::new(body);
-        let (portal, name) = (rest.text()?, rest.text()?);
-        let prepared = self.prepared.get(name)?.clone();
-        for _ in 0..rest.int16()? {
-            rest.int16()?;
-        }
-        let mut parameters = Vec::new();
-        let needed = prepared.statement.acts.iter().any(|act| matches!(act, Act::Configure(..) | Act::Bind(..)));
-        let mut values: Vec<&[u8]> = Vec::new();
-        for _ in 0..rest.int16()? {
-            let value = rest.value()?;
-            values.extend(value);
-            if needed {
-                parameters.push(value.map(Box::from));
-            }
-        }
+        let bind = Bind::read(body)?;
+        let prepared = self.prepared.get(bind.names.1)?.clone();
+        let parameters = bind.needed_by(&prepared.statement);
+        let values: Vec<&[u8]> = bind.values.iter().flatten().copied().collect();
         let echoes = self.echoes(body, &values);
-        self.portals.insert(portal.into(), Portal { prepared, parameters: Arc::new(parameters), echoes });
+        let formats = if self.lens.ownership.is_some() { bind.formats } else { Vec::new() };
+        self.portals.insert(bind.names.0.into(), Arc::new(Portal { prepared, parameters, formats, echoes }));
         Some(())
     }
 
@@ -208,91 +177,17 @@ impl Session {
         }
     }
 
-    /// Judges whole rows: one search for all of them, then each sighting is given to its row.
-    fn rows(&mut self, rows: &[u8]) {
-        let mut sightings = std::mem::take(&mut self.sightings);
-        self.lens.scan(rows, &mut |sighting| sightings.push(sighting));
-        let planted_text = !sightings.is_empty();
-        let mut ends = 0;
-        for (tag, body, end) in frame::messages(rows) {
-            if self.seen.rows == 0 {
-                let first = frame::fields(body).next().flatten();
-                self.seen.refused = tag == b'D' && matches!(first, Some([b'f' | 0]));
-            }
-            self.seen.rows += 1;
-            if tag == b'D' {
-                self.lens.scan_fields(body, ends, &mut |sighting| sightings.push(sighting));
-            }
-            ends = end;
-        }
-        if !sightings.is_empty() {
-            if planted_text {
-                sightings.sort_unstable_by_key(|sighting| sighting.offset);
-            }
-            let mut rest = sightings.as_slice();
-            for (_, _, end) in frame::messages(rows) {
-                let of_row = rest.partition_point(|sighting| sighting.offset < end);
-                let (row, others) = rest.split_at(of_row);
-                self.row(row);
-                rest = others;
-            }
-            sightings.clear();
-            // A result of canaries alone would keep as much memory as it has of them.
-            sightings.shrink_to(64);
-        }
-        self.sightings = sightings;
-    }
-
-    /// Judges what was seen in one row.
-    fn row(&mut self, sightings: &[Sighting]) {
-        let echoes = match self.expected.front() {
-            Some(Expected::Query(_, echoes) | Expected::Execute(_, _, echoes)) => echoes.as_slice(),
-            _ => &[],
-        };
-        let (mut own, mut others) = (false, false);
-        for sighting in sightings.iter().filter(|s| of_tenant(s)) {
-            if rightful(self.context.bound(), sighting.owner) {
-                own = true;
-            } else if !echoes.contains(&key(sighting)) {
-                others = true;
-                self.seen.note(sighting.owner, sighting.column.unwrap_or(WRITTEN));
-            }
-        }
-        self.seen.own_rows += u64::from(own && !others);
-    }
-
-    /// Searches a long message as it comes.
-    fn part(&mut self, tag: u8, part: &[u8], last: bool) {
-        let mut sightings = std::mem::take(&mut self.in_parts);
-        self.shared.extend_from_slice(&part[..part.len().min(SHARED)]);
-        self.lens.scan(&self.shared, &mut |sighting| sightings.push(sighting));
-        self.lens.scan(part, &mut |sighting| sightings.push(sighting));
-        self.shared.clear();
-        self.shared.extend_from_slice(&part[part.len().saturating_sub(SHARED)..]);
-        // Of a long message it matters whose, not how often.
-        sightings.sort_unstable_by_key(|s| (s.owner, s.column, s.row));
-        sightings.dedup_by_key(|s| key(s));
-        if last {
-            self.shared.clear();
-            if matches!(tag, b'D' | b'd') {
-                self.seen.rows += 1;
-                self.row(&sightings);
-            }
-            sightings = Vec::new();
-        }
-        self.in_parts = sightings;
-    }
-
     fn answer(&mut self, tag: u8, body: &[u8]) {
         match tag {
             b'C' => self.complete(body),
             b'I' => self.complete(b""),
             b's' => {
                 let front = self.expected.pop_front();
-                if let Some(Expected::Execute(prepared, ..)) = &front {
-                    self.settle(&prepared.statement);
+                if let Some(Expected::Execute(portal)) = &front {
+                    self.settle(&portal.prepared.statement);
                 }
             }
+            b'T' | b'n' => self.describe((tag == b'T').then_some(body)),
             b'E' => self.fail(body),
             b'N' => self.said(body, Means::Words),
             b'A' => self.said(body, Means::Notification),
@@ -306,29 +201,17 @@ impl Session {
         }
     }
 
-    /// Judges words that are no row.
-    fn said(&mut self, body: &[u8], means: Means) {
-        let mut sightings = Vec::new();
-        self.lens.scan(body, &mut |sighting| sightings.push(sighting));
-        let before = std::mem::take(&mut self.seen);
-        self.row(&sightings);
-        let Seen { owners, columns, .. } = std::mem::replace(&mut self.seen, before);
-        if !owners.is_empty() {
-            let (statement, trace) = self.front();
-            let statement = if means == Means::Notification { "a notification".into() } else { statement };
-            let what = What::Seen { means, owners, columns };
-            self.account.tell(what, &statement, self.context.bound(), trace.as_deref());
+    /// The server tells what a result looks like; nothing where there is none.
+    fn describe(&mut self, body: Option<&[u8]>) {
+        let Some(ownership) = &self.lens.ownership else { return };
+        let layout = body.map(|body| ownership.layout(body));
+        if let Some(Expected::Describe(_)) = self.expected.front() {
+            let Some(Expected::Describe(prepared)) = self.expected.pop_front() else { return };
+            // Described again, it is what it was.
+            let _ = layout.map(|layout| prepared.layout.set(layout));
+        } else {
+            self.described = layout;
         }
-    }
-
-    /// The statement that is answered.
-    fn front(&self) -> (String, Option<String>) {
-        let statement = match self.expected.front() {
-            Some(Expected::Query(left, _)) => left.front(),
-            Some(Expected::Execute(prepared, ..)) => Some(&prepared.statement),
-            _ => None,
-        };
-        statement.map_or_else(|| ("no statement".into(), None), |s| (s.shape.clone(), s.trace.clone()))
     }
 
     /// Tells what was seen in a result.
@@ -346,14 +229,15 @@ impl Session {
     fn complete(&mut self, tag: &[u8]) {
         self.account.backend.statements += 1;
         self.statements += 1;
+        self.described = None;
         match self.expected.front_mut() {
             Some(Expected::Query(left, _)) => {
                 let Some(statement) = left.pop_front() else { return drop(std::mem::take(&mut self.seen)) };
                 self.ended(&statement, None, &[], tag);
             }
             Some(Expected::Execute(..)) => {
-                let Some(Expected::Execute(prepared, parameters, _)) = self.expected.pop_front() else { return };
-                self.ended(&prepared.statement, prepared.of, &parameters, tag);
+                let Some(Expected::Execute(portal)) = self.expected.pop_front() else { return };
+                self.ended(&portal.prepared.statement, portal.prepared.of, &portal.parameters, tag);
             }
             _ => drop(std::mem::take(&mut self.seen)),
         }
@@ -416,9 +300,10 @@ impl Session {
                 left.clear();
                 self.settle(&statement);
             }
-            Some(Expected::Execute(prepared, ..)) => {
-                let prepared = prepared.clone();
-                self.settle(&prepared.statement);
+            Some(front) if front.is_passed_over() => {
+                if let Some(Expected::Execute(portal)) = self.expected.pop_front() {
+                    self.settle(&portal.prepared.statement);
+                }
                 // The server passes over all that was sent together.
                 while self.expected.front().is_some_and(|next| !matches!(next, Expected::Sync)) {
                     self.expected.pop_front();
@@ -431,7 +316,7 @@ impl Session {
     /// The server waits for more; `status` tells whether a transaction is open.
     fn ready(&mut self, status: u8) {
         while let Some(front) = self.expected.pop_front() {
-            if !matches!(front, Expected::Execute(..)) {
+            if !front.is_passed_over() {
                 break;
             }
         }
@@ -462,17 +347,4 @@ impl Naming for Named {
     fn whom(&self, _: &str, _: &[u8]) -> Option<Who> {
         Some(self.0)
     }
-}
-
-fn key(sighting: &Sighting) -> Key {
-    (sighting.owner, sighting.row, sighting.column)
-}
-
-fn of_tenant(sighting: &Sighting) -> bool {
-    sighting.owner != Owner::ABSENT && sighting.owner != Owner::PLATFORM
-}
-
-/// Whether a row of `owner` may come while those are bound.
-fn rightful(bound: &[Who], owner: Owner) -> bool {
-    !bound.is_empty() && bound.iter().all(|who| *who == Who::Tenant(owner))
 }

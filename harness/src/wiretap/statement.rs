@@ -90,6 +90,11 @@ impl Binding {
         }
     }
 
+    /// Whether a setting, or a function, is made for holding a tenant.
+    pub fn binds(&self, name: &str) -> bool {
+        self.settings.iter().chain(&self.functions).any(|known| known == name)
+    }
+
     fn is_of_interest(&self, setting: &str) -> bool {
         PLACES.contains(&setting) || self.settings.iter().any(|known| known == setting)
     }
