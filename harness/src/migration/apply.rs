@@ -30,7 +30,8 @@ impl<'f> Stage<'f> {
         if folder.layout == Layout::Supabase {
             execute(&mut connection, SUPABASE).await?;
         }
-        let origins = Origins::begin(&mut connection).await?;
+        let mut origins = Origins::default();
+        origins.overlook(&mut connection).await?;
         // What is set for the database is set for the sessions that come after.
         let _ = connection.close().await;
         Ok(Self { folder, url: url.into(), connection: None, origins, presumed: Vec::new(), next: 0 })
@@ -43,25 +44,23 @@ impl<'f> Stage<'f> {
     pub async fn step(&mut self) -> Result<Option<&'f Migration>> {
         let Some(migration) = self.folder.migrations.get(self.next) else { return Ok(None) };
         let mut connection = self.session(migration).await?;
-        let before = self.origins.clone();
-        let mut known = self.presumed.len();
         loop {
+            let before = self.origins.clone();
             match self.run(migration, &mut connection).await {
                 Ok(()) => break,
                 Err((place, error)) => {
                     let presumed = Presumed::of(&error).filter(|missing| !self.presumed.contains(missing));
                     let Some(presumed) = presumed else { return Err(self.refused(&place, &error)) };
-                    self.origins = before.clone();
+                    self.origins = before;
                     let mut admin = connect(&self.url).await?;
                     self.path(migration, &mut admin).await?;
                     presumed.make(&mut admin).await?;
+                    self.origins.overlook(&mut admin).await?;
                     let _ = admin.close().await;
                     self.presumed.push(presumed);
-                    known += 1;
                 }
             }
         }
-        debug_assert_eq!(known, self.presumed.len());
         self.next += 1;
         let place = migration.path.parent().unwrap_or(Path::new("")).to_path_buf();
         self.connection = self.folder.layout.keeps_session().then_some((place, connection));

@@ -6,6 +6,7 @@ mod layout;
 mod origin;
 mod presumed;
 mod statement;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ pub use apply::Stage;
 pub use layout::Layout;
 pub use origin::{Origins, Touched};
 pub use statement::Statement;
+pub use window::{Window, windows};
 
 use crate::error::{Error, Result};
 
@@ -71,7 +73,10 @@ impl Folder {
             let forward = statement::forward(&text);
             let statements = statement::split(forward).map_err(|(line, word)| {
                 let known = "only SQL runs here, not commands of psql";
-                Error::Usage(format!("{}:{line}: `{word}`: {known}; leave it out or put SQL in its place", whole.display()))
+                Error::Usage(format!(
+                    "{}:{line}: `{word}`: {known}; leave it out or put SQL in its place",
+                    whole.display()
+                ))
             })?;
             migrations.push(Migration { path, statements, transactional: !statement::refuses_transaction(forward) });
         }
