@@ -72,6 +72,8 @@ pub struct Catalog {
     pub extensions: Vec<String>,
     grants_of: HashMap<Oid, Vec<usize>>,
     policies_of: HashMap<Oid, Vec<usize>>,
+    named: HashMap<String, Vec<Oid>>,
+    called: HashMap<String, Vec<Oid>>,
     reach: role::Reach,
 }
 
@@ -94,11 +96,16 @@ impl Catalog {
         grants.iter().enumerate().for_each(|(at, grant)| grants_of.entry(grant.object).or_default().push(at));
         let mut policies_of: HashMap<Oid, Vec<usize>> = HashMap::new();
         policies.iter().enumerate().for_each(|(at, policy)| policies_of.entry(policy.relation).or_default().push(at));
+        let functions = function::functions(connection).await?;
+        let mut named: HashMap<String, Vec<Oid>> = HashMap::new();
+        relations.values().for_each(|relation| named.entry(relation.name.clone()).or_default().push(relation.oid));
+        let mut called: HashMap<String, Vec<Oid>> = HashMap::new();
+        functions.values().for_each(|function| called.entry(function.name.clone()).or_default().push(function.oid));
         let reach = role::Reach::new(&roles, &memberships, server.version, server.database_owner);
         Ok(Self {
             schemas: relation::schemas(connection).await?,
             default_grants: grant::default_grants(connection).await?,
-            functions: function::functions(connection).await?,
+            functions,
             triggers: function::triggers(connection).await?,
             rules: relation::rules(connection).await?,
             constraints: constraint::constraints(connection).await?,
@@ -117,6 +124,8 @@ impl Catalog {
             calls,
             grants_of,
             policies_of,
+            named,
+            called,
             reach,
         })
     }
@@ -134,6 +143,25 @@ impl Catalog {
     /// The role of that name.
     pub fn role_named(&self, name: &str) -> Option<&Role> {
         self.roles.values().find(|role| role.name == name)
+    }
+
+    /// The relation of that name; without a schema, of any, `public` before others.
+    pub fn relation_named(&self, schema: Option<&str>, name: &str) -> Option<&Relation> {
+        let named = self.named.get(name)?.iter().filter_map(|oid| self.relations.get(oid));
+        named
+            .filter(|relation| schema.is_none_or(|schema| relation.schema == schema))
+            .min_by_key(|relation| (relation.schema != "public", relation.oid))
+    }
+
+    /// The function of that name which takes so many arguments.
+    pub fn function_called(&self, schema: Option<&str>, name: &str, arguments: usize) -> Option<&Function> {
+        let taken = |function: &&Function| {
+            let most = usize::try_from(function.inputs).unwrap_or(0);
+            let least = most.saturating_sub(usize::try_from(function.defaults).unwrap_or(0));
+            schema.is_none_or(|schema| function.schema == schema) && (least..=most).contains(&arguments)
+        };
+        let called = self.called.get(name)?.iter().filter_map(|oid| self.functions.get(oid));
+        called.filter(taken).min_by_key(|function| (function.schema != "public", function.oid))
     }
 
     /// A role's name; `PUBLIC` for everybody.
