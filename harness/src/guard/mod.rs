@@ -3,6 +3,13 @@
 pub mod catalog;
 pub mod config;
 pub mod expression;
+pub mod finding;
+pub mod report;
+pub mod review;
 pub mod rule;
+mod rules;
 pub mod tenancy;
 mod wall;
+
+pub use finding::{Certainty, Finding, Object};
+pub use report::Report;

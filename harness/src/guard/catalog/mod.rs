@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use sqlx::PgConnection;
 
 use crate::error::Result;
+use crate::target::copy::execute;
 
 pub use constraint::{Constraint, ConstraintKind, Index};
 pub use function::{Function, Trigger, Volatility};
@@ -78,6 +79,19 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// Reads the catalogs of one moment, in a transaction that writes nothing and is rolled back.
+    ///
+    /// # Errors
+    /// As [`Catalog::read`].
+    pub async fn snapshot(connection: &mut PgConnection) -> Result<Self> {
+        // What is not on the path is written with its schema.
+        execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = pg_catalog")
+            .await?;
+        let read = Self::read(connection).await;
+        execute(connection, "ROLLBACK").await?;
+        read
+    }
+
     /// Reads the catalogs in one snapshot when the connection is in a repeatable-read transaction.
     ///
     /// # Errors

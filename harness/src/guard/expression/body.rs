@@ -361,7 +361,7 @@ impl<'a> Evaluator<'a> {
         }
         let label = format!("{}.{}()", function.schema, function.name);
         let carried = || {
-            let known = self.bound == super::Bound::Tenant && self.tenancy.carries(&label);
+            let known = self.bound.get() == super::Bound::Tenant && self.tenancy.carries(&label);
             if known { Value::Tenant(super::Whose::Own) } else { Value::unread(label.clone()) }
         };
         let Some(body) = self.body(function) else { return carried() };

@@ -58,7 +58,7 @@ pub struct Evaluator<'a> {
     pub(super) tenancy: &'a Tenancy,
     /// The role whose rights hold; a definer's function has its owner's.
     pub(super) role: Cell<Oid>,
-    pub(super) bound: Bound,
+    pub(super) bound: Cell<Bound>,
     depth: Cell<usize>,
     places: Cell<usize>,
     expressions: RefCell<HashMap<String, Option<Rc<Expr>>>>,
@@ -73,7 +73,7 @@ impl<'a> Evaluator<'a> {
             catalog,
             tenancy,
             role: Cell::new(role),
-            bound,
+            bound: Cell::new(bound),
             depth: Cell::new(0),
             places: Cell::new(0),
             expressions: RefCell::default(),
@@ -83,9 +83,9 @@ impl<'a> Evaluator<'a> {
     }
 
     /// As another role, or in another situation.
-    pub fn turn(&mut self, role: Oid, bound: Bound) {
+    pub fn turn(&self, role: Oid, bound: Bound) {
         self.role.set(role);
-        self.bound = bound;
+        self.bound.set(bound);
     }
 
     /// The role whose rights hold at the moment.
@@ -287,7 +287,7 @@ impl<'a> Evaluator<'a> {
 
     /// What a setting says.
     pub(super) fn setting(&self, name: &str, missing_is_null: bool) -> Value {
-        match self.bound {
+        match self.bound.get() {
             Bound::Tenant if self.tenancy.carries(name) => Value::Tenant(Whose::Own),
             Bound::Tenant => Value::Context(name.into()),
             Bound::Unset if missing_is_null => Value::Null,

@@ -12,7 +12,8 @@ use sqlparser::ast::{Expr, Query};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-pub use context::{Comparison, comparisons};
+pub use body::{Body, Step};
+pub use context::{Comparison, comparisons, settings};
 pub use evaluate::{Bound, Evaluator};
 pub use query::Shown;
 pub use truth::{Cause, Truth};

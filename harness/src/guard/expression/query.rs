@@ -39,6 +39,13 @@ impl<'a> Evaluator<'a> {
         Some(candidates.into_iter().map(|candidate| self.finished(candidate)).collect())
     }
 
+    /// What a query in a function's body may show, whose arguments may be anything. None when that cannot be followed.
+    pub fn asked(&self, query: &Query, arguments: &[String]) -> Option<Vec<Shown>> {
+        let names = arguments.iter().cloned().chain((1..=arguments.len()).map(|at| format!("${at}")));
+        let variables = names.map(|name| (name, Value::unread("an argument"))).collect();
+        self.answers(query, &Scope { variables, ..Scope::default() })
+    }
+
     fn finished(&self, candidate: Candidate<'a>) -> Shown {
         let columns = candidate.rows.into_iter().flat_map(|row| match row.source {
             Source::Derived(columns) => columns,

@@ -164,9 +164,9 @@ impl Value {
             }
             (Self::DatabaseRole(a), Self::DatabaseRole(b)) => Truth::known(a == b),
             (Self::DatabaseRole(a), Self::Text(b)) | (Self::Text(b), Self::DatabaseRole(a)) => Truth::known(a == b),
-            (Self::DatabaseRole(_), Self::Tenant(whose)) | (Self::Tenant(whose), Self::DatabaseRole(_)) => {
-                // A role a tenant: it holds. One role for all: nobody sees a thing, or everybody the same.
-                Truth::known(*whose == Whose::Own)
+            // A role a tenant: it may hold. One role for all: nobody is told from anybody.
+            (Self::DatabaseRole(_), Self::Tenant(_)) | (Self::Tenant(_), Self::DatabaseRole(_)) => {
+                Truth::either(Cause::DatabaseRole)
             }
             (a, b) => {
                 let mut causes = a.causes();
