@@ -15,6 +15,8 @@ pub enum Severity {
     High,
     /// A hint about others can be had.
     Medium,
+    /// Worth knowing, and no violation.
+    Info,
 }
 
 /// What has to be driven to judge a requirement, beside the controls.

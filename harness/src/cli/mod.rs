@@ -1,6 +1,7 @@
 //! The command line: one file a command; what was typed becomes what is meant, then one call.
 
 mod certify;
+mod guard;
 mod judge;
 mod list;
 mod mutants;
@@ -46,6 +47,8 @@ enum Command {
     Reproduce(reproduce::Args),
     /// Listen between a service and its database, and tell what crosses the wall.
     Tap(tap::Args),
+    /// Review a database: its tables, policies, roles, views and functions.
+    Guard(guard::Args),
     /// List the requirements.
     List(list::ListArgs),
     /// Explain one requirement.
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => block_on(replay::run(args)),
         Command::Reproduce(args) => block_on(reproduce::run(args)),
         Command::Tap(args) => block_on(tap::run(args)),
+        Command::Guard(args) => block_on(guard::run(args)),
         Command::List(args) => list::list(args),
         Command::Explain(args) => list::explain(args),
         Command::Schema(args) => schema::run(args),

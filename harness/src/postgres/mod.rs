@@ -5,6 +5,8 @@ mod download;
 mod installed;
 mod version;
 
+pub(crate) use version::warnings;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 

@@ -1,6 +1,7 @@
 //! Reports: files and terminal output made from events and a finished judgement. No judgement is made here.
 
 mod evidence;
+pub mod guard;
 mod html;
 mod json;
 mod junit;
