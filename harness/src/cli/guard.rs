@@ -1,13 +1,22 @@
 //! `partywall guard`.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use partywall::error::{Error, Result};
 use partywall::exit_code::ExitCode;
+use partywall::guard::Report;
+use partywall::guard::catalog::Catalog;
 use partywall::guard::config::Config;
+use partywall::guard::folder::{self, Applied};
+use partywall::guard::reach::Matrix;
 use partywall::guard::review::review;
+use partywall::guard::rule::catalogue;
+use partywall::guard::tenancy::Tenancy;
+use partywall::migration::Folder;
+use partywall::postgres::{Options, Postgres};
 use partywall::report::guard::to_text;
+use partywall::report::review::{Form, write};
 use partywall::requirement::Severity;
 use partywall::target::database::{close, connect};
 
@@ -15,8 +24,20 @@ use partywall::target::database::{close, connect};
 #[derive(clap::Args)]
 pub struct Args {
     /// The database to review, as a role that may read its catalogs.
-    #[arg(env = "DATABASE_URL", hide_env_values = true)]
-    database_url: String,
+    #[arg(env = "DATABASE_URL", hide_env_values = true, required_unless_present = "migrations")]
+    database_url: Option<String>,
+    /// A folder of migrations to review instead: applied to a throw-away Postgres, each step reviewed.
+    #[arg(long, value_name = "DIR")]
+    migrations: Option<PathBuf>,
+    /// Where that Postgres comes from: auto, installed, docker, download, or a URL.
+    #[arg(long, env = "PARTYWALL_POSTGRES", hide_env_values = true, default_value = "auto", requires = "migrations")]
+    postgres: String,
+    /// Files to write beside what is printed: html, json, junit, sarif.
+    #[arg(long = "report", value_name = "FORM", value_delimiter = ',')]
+    forms: Vec<Form>,
+    /// The folder for them.
+    #[arg(long, env = "PARTYWALL_REPORT_DIR", default_value = "reports")]
+    report_dir: PathBuf,
     /// A database role that the application connects as; found out when absent.
     #[arg(long = "as", value_name = "ROLE")]
     roles: Vec<String>,
@@ -37,10 +58,15 @@ pub struct Args {
 /// Reviews.
 pub async fn run(args: Args) -> Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
-    let mut connection = connect(&args.database_url).await?;
-    let (_, _, mut report) = review(&mut connection, &config, &args.roles).await?;
-    close(connection).await?;
+    let (catalog, tenancy, mut report) = match &args.migrations {
+        Some(dir) => migrated(dir, &config, &args).await?,
+        None => reviewed(args.database_url.as_deref().unwrap_or_default(), &config, &args).await?,
+    };
     report.suppress(&config);
+    let matrix = Matrix::of(&catalog, &tenancy, &report);
+    for path in write(&report, &matrix, &catalogue()?, &args.forms, &args.report_dir)? {
+        eprintln!("wrote {}", path.display());
+    }
     let code = report.exit_code();
     report.findings.retain(|finding| finding.severity <= args.min_severity);
     if args.format == "json" {
@@ -49,6 +75,40 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         print!("{}", to_text(&report, !args.no_color && std::io::stdout().is_terminal()));
     }
     Ok(code)
+}
+
+async fn reviewed(url: &str, config: &Config, args: &Args) -> Result<(Catalog, Tenancy, Report)> {
+    let mut connection = connect(url).await?;
+    let concluded = review(&mut connection, config, &args.roles).await?;
+    close(connection).await?;
+    Ok(concluded)
+}
+
+/// Reviews what the migrations in `dir` make, and what there is after each of them.
+async fn migrated(dir: &Path, config: &Config, args: &Args) -> Result<(Catalog, Tenancy, Report)> {
+    let folder = Folder { search_paths: config.migrations.search_path.clone(), ..Folder::read(dir)? };
+    let postgres = Postgres::start(&args.postgres.parse().map_err(Error::Usage)?, &Options::default()).await?;
+    let database = format!("guard-{}", partywall::seed::run_id(time::OffsetDateTime::now_utc()));
+    postgres.create_database(&database).await?;
+    let url = postgres.admin_url_for(&database);
+    let concluded = in_steps(&folder, &url, config, args).await;
+    let dropped = postgres.drop_database(&database).await;
+    postgres.stop().await;
+    let concluded = concluded?;
+    dropped.map(|()| concluded)
+}
+
+async fn in_steps(folder: &Folder, url: &str, config: &Config, args: &Args) -> Result<(Catalog, Tenancy, Report)> {
+    let Applied { after, origins, presumed } = folder::apply(folder, url).await?;
+    let (catalog, tenancy, mut report) = reviewed(url, config, args).await?;
+    report.database = folder.root.display().to_string();
+    let number = folder.migrations.len();
+    report.notes.push(format!("{number} migrations were applied in the order of {} files", folder.layout.word()));
+    if !presumed.is_empty() {
+        report.notes.push(format!("no migration makes these, and they were made for them: {}", presumed.join(", ")));
+    }
+    folder::add_steps(&mut report, folder, &after, &origins, config)?;
+    Ok((catalog, tenancy, report))
 }
 
 fn severity(word: &str) -> std::result::Result<Severity, String> {

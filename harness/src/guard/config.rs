@@ -1,5 +1,6 @@
 //! `partywall.toml`: what a team tells guard about its database, and which findings it has decided to live with.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -25,8 +26,18 @@ pub struct Config {
     pub tenant_context: Vec<String>,
     /// The database roles that the application connects as.
     pub application_roles: Vec<String>,
+    /// How migrations are applied.
+    pub migrations: Migrations,
     /// Findings to live with.
     pub suppress: Vec<Suppression>,
+}
+
+/// How a folder of migrations is applied.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Migrations {
+    /// The `search_path` under which a subfolder's files run, such as `tenant = "shared, public"`.
+    pub search_path: BTreeMap<PathBuf, String>,
 }
 
 /// A finding to live with, for a reason and a time.
@@ -45,8 +56,8 @@ pub struct Suppression {
     pub expires: String,
 }
 
-const KEYS: [&str; 6] =
-    ["tenant_columns", "tenant_tables", "platform_tables", "tenant_context", "application_roles", "suppress"];
+const KEYS: [&str; 7] =
+    ["tenant_columns", "tenant_tables", "platform_tables", "tenant_context", "application_roles", "migrations", "suppress"];
 const SUPPRESSION_KEYS: [&str; 4] = ["rule", "object", "reason", "expires"];
 
 impl Config {

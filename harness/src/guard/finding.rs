@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::migration::Place;
 use crate::requirement::Severity;
 
 /// How sure a finding is.
@@ -65,4 +66,7 @@ pub struct Finding {
     pub evidence: Vec<String>,
     /// SQL that mends it; a comment where only a person can decide.
     pub remedy: String,
+    /// Where in a folder of migrations it comes from, if it was guarded from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }

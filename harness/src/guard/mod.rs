@@ -4,6 +4,8 @@ pub mod catalog;
 pub mod config;
 pub mod expression;
 pub mod finding;
+pub mod folder;
+pub mod reach;
 pub mod report;
 pub mod review;
 pub mod rule;

@@ -42,7 +42,11 @@ pub async fn review(
     Ok((catalog, tenancy, report))
 }
 
-fn conclude(catalog: &Catalog, tenancy: &Tenancy) -> Result<Report> {
+/// What the rules say of a database that has been read.
+///
+/// # Errors
+/// The rules cannot be read.
+pub(super) fn conclude(catalog: &Catalog, tenancy: &Tenancy) -> Result<Report> {
     let rules = catalogue()?;
     let count = rules.len();
     let mut review = Review {
@@ -146,6 +150,7 @@ impl<'a> Review<'a> {
             sentence: draft.sentence,
             evidence: draft.evidence,
             remedy: draft.remedy,
+            place: None,
         };
         let known = self.found.entry((rule.id.clone(), draft.object)).or_insert_with(|| finding.clone());
         known.certainty = known.certainty.min(finding.certainty);

@@ -51,8 +51,11 @@ fn told(finding: &Finding, color: bool) -> String {
     let word = format!("{word:8}");
     let word = if color { format!("{paint}{word}\x1b[0m") } else { word };
     let certainty = finding.certainty.word();
-    let mut out =
-        format!("{word}  {certainty:9}  {}  {} {}\n", finding.rule, finding.object.kind, line(&finding.object.label()));
+    let mut out = String::new();
+    if let Some(place) = &finding.place {
+        out.push_str(&format!("{}\n", line(&place.to_string())));
+    }
+    out.push_str(&format!("{word}  {certainty:9}  {}  {} {}\n", finding.rule, finding.object.kind, line(&finding.object.label())));
     out.push_str(&format!("  {}\n", line(&finding.sentence)));
     for evidence in &finding.evidence {
         out.push_str(&format!("  - {}\n", line(evidence)));

@@ -8,6 +8,7 @@ mod junit;
 mod markdown;
 mod matrix;
 mod reproduce;
+pub mod review;
 mod summary;
 pub mod terminal;
 mod text;
