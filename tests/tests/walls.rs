@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use partywall::guard::config::Config;
+use partywall::guard::folder;
 use partywall::guard::review::review;
+use partywall::migration::Folder;
 use partywall::requirement::Severity;
 use partywall::target::database::{close, connect};
 use partywall_tests::walls::{Ground, Side, Wall, all};
@@ -28,7 +30,8 @@ async fn every_mutant_is_told_and_no_twin_is_accused() {
     for wall in &walls {
         let of = async |side| said(&ground, wall, side).await.unwrap_or_else(|e| panic!("{}: {e:#}", wall.id));
         let (mutant, sound) = (of(Side::Mutant).await, of(Side::Sound).await);
-        accused.extend(sound.iter().map(|(rule, object, sentence)| format!("{}: {rule} {object}: {sentence}", wall.id)));
+        accused
+            .extend(sound.iter().map(|(rule, object, sentence)| format!("{}: {rule} {object}: {sentence}", wall.id)));
         match mutant.difference(&sound).next() {
             Some(_) => told += 1,
             None => missed.push(format!("{}: {}", wall.id, wall.sentence)),
@@ -43,4 +46,32 @@ async fn every_mutant_is_told_and_no_twin_is_accused() {
         missed.join("\n  "),
         accused.join("\n  ")
     );
+}
+
+/// The reference's own migrations, with one more file of these statements.
+async fn migrated(more: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let config = Config::load(Some(&root.join("partywall.toml")))?;
+    let mut folder = Folder::read(&root.join("migrations"))?;
+    folder.search_paths = config.migrations.search_path.clone();
+    if let Some(sql) = more {
+        let dir = tempfile::tempdir()?;
+        std::fs::write(dir.path().join("9999_more.sql"), sql)?;
+        folder.migrations.extend(Folder::read(dir.path())?.migrations);
+    }
+    let ground = Ground::start().await?;
+    ground.postgres.create_database("reference").await?;
+    let url = ground.postgres.admin_url_for("reference");
+    let (_, _, report) = folder::review(&folder, &url, &config, &[]).await?;
+    let violations = report.findings.iter().filter(|finding| finding.severity != Severity::Info);
+    let told = violations.map(|f| (f, f.place.as_ref().map(ToString::to_string).unwrap_or_default()));
+    Ok(told.map(|(f, place)| format!("{} {} {place}", f.rule, f.object.label())).collect())
+}
+
+#[tokio::test]
+async fn the_migrations_of_the_reference_are_sound_and_a_hole_in_them_is_told() {
+    assert_eq!(migrated(None).await.expect("reviewed"), Vec::<String>::new());
+    let hole = "SET ROLE audit_owner;\nALTER TABLE shared.events DISABLE ROW LEVEL SECURITY;\n";
+    let told = migrated(Some(hole)).await.expect("reviewed");
+    assert!(told.iter().any(|one| one.contains(" shared.events ") && one.ends_with("9999_more.sql:2")), "{told:?}");
 }

@@ -8,7 +8,7 @@ use partywall::exit_code::ExitCode;
 use partywall::guard::Report;
 use partywall::guard::catalog::Catalog;
 use partywall::guard::config::Config;
-use partywall::guard::folder::{self, Applied};
+use partywall::guard::folder;
 use partywall::guard::reach::Matrix;
 use partywall::guard::review::review;
 use partywall::guard::rule::catalogue;
@@ -91,24 +91,11 @@ async fn migrated(dir: &Path, config: &Config, args: &Args) -> Result<(Catalog, 
     let database = format!("guard-{}", partywall::seed::run_id(time::OffsetDateTime::now_utc()));
     postgres.create_database(&database).await?;
     let url = postgres.admin_url_for(&database);
-    let concluded = in_steps(&folder, &url, config, args).await;
+    let concluded = folder::review(&folder, &url, config, &args.roles).await;
     let dropped = postgres.drop_database(&database).await;
     postgres.stop().await;
     let concluded = concluded?;
     dropped.map(|()| concluded)
-}
-
-async fn in_steps(folder: &Folder, url: &str, config: &Config, args: &Args) -> Result<(Catalog, Tenancy, Report)> {
-    let Applied { after, origins, presumed } = folder::apply(folder, url).await?;
-    let (catalog, tenancy, mut report) = reviewed(url, config, args).await?;
-    report.database = folder.root.display().to_string();
-    let number = folder.migrations.len();
-    report.notes.push(format!("{number} migrations were applied in the order of {} files", folder.layout.word()));
-    if !presumed.is_empty() {
-        report.notes.push(format!("no migration makes these, and they were made for them: {}", presumed.join(", ")));
-    }
-    folder::add_steps(&mut report, folder, &after, &origins, config)?;
-    Ok((catalog, tenancy, report))
 }
 
 fn severity(word: &str) -> std::result::Result<Severity, String> {

@@ -56,8 +56,15 @@ pub struct Suppression {
     pub expires: String,
 }
 
-const KEYS: [&str; 7] =
-    ["tenant_columns", "tenant_tables", "platform_tables", "tenant_context", "application_roles", "migrations", "suppress"];
+const KEYS: [&str; 7] = [
+    "tenant_columns",
+    "tenant_tables",
+    "platform_tables",
+    "tenant_context",
+    "application_roles",
+    "migrations",
+    "suppress",
+];
 const SUPPRESSION_KEYS: [&str; 4] = ["rule", "object", "reason", "expires"];
 
 impl Config {

@@ -15,23 +15,46 @@ use crate::requirement::Severity;
 use crate::target::database::{close, connect};
 
 /// A folder that has been applied.
-pub struct Applied {
+struct Applied {
     /// What the catalogs say after each step.
-    pub after: Vec<Catalog>,
+    after: Vec<Catalog>,
     /// Where everything comes from.
-    pub origins: Origins,
+    origins: Origins,
     /// What no migration makes and was made for them.
-    pub presumed: Vec<String>,
+    presumed: Vec<String>,
 }
 
 /// What one finding is of: its rule and its object.
 type Key = (String, Object);
 
-/// Takes the empty database at `url` through `folder`; what its catalogs say after each step, and where things come from.
+/// Reviews what `folder` makes of the empty database at `url`, and what there is after each of its steps. `named` are the
+/// application's roles, if they were told.
 ///
 /// # Errors
-/// A statement that the server refuses, with its file and line.
-pub async fn apply(folder: &Folder, url: &str) -> Result<Applied> {
+/// A statement that the server refuses, with its file and line; a role that was told is not there.
+pub async fn review(
+    folder: &Folder,
+    url: &str,
+    config: &Config,
+    named: &[String],
+) -> Result<(Catalog, Tenancy, Report)> {
+    let applied = apply(folder, url).await?;
+    let mut connection = connect(url).await?;
+    let (catalog, tenancy, mut report) = super::review::review(&mut connection, config, named).await?;
+    close(connection).await?;
+    report.database = folder.root.display().to_string();
+    let number = folder.migrations.len();
+    report.notes.push(format!("{number} migrations were applied in the order of {} files", folder.layout.word()));
+    if !applied.presumed.is_empty() {
+        let made = applied.presumed.join(", ");
+        report.notes.push(format!("no migration makes these, and they were made for them: {made}"));
+    }
+    add_steps(&mut report, folder, &applied, config)?;
+    Ok((catalog, tenancy, report))
+}
+
+/// Takes the empty database at `url` through `folder`; what its catalogs say after each step, and where things come from.
+async fn apply(folder: &Folder, url: &str) -> Result<Applied> {
     let mut stage = Stage::open(folder, url).await?;
     let mut after = Vec::new();
     while stage.step().await?.is_some() {
@@ -43,22 +66,12 @@ pub async fn apply(folder: &Folder, url: &str) -> Result<Applied> {
 }
 
 /// Adds to `report`, which is of the end, what the steps on the way say: the windows, and where everything comes from.
-///
-/// # Errors
-/// The rules cannot be read.
-pub fn add_steps(
-    report: &mut Report,
-    folder: &Folder,
-    after: &[Catalog],
-    origins: &Origins,
-    config: &Config,
-) -> Result<()> {
+fn add_steps(report: &mut Report, folder: &Folder, applied: &Applied, config: &Config) -> Result<()> {
     // Who is the application is decided at the end: half-way there a role may lack what tells it from others.
     let application: Vec<String> = report.application_roles.iter().map(|role| role.name.clone()).collect();
     let mut steps: Vec<BTreeMap<Key, Finding>> = Vec::new();
-    for catalog in after {
-        let here: Vec<String> =
-            application.iter().filter(|name| catalog.role_named(name).is_some()).cloned().collect();
+    for catalog in &applied.after {
+        let here: Vec<String> = application.iter().filter(|name| catalog.role_named(name).is_some()).cloned().collect();
         // What the configuration names may not be there yet: then nothing is there to guard.
         let tenancy = (!here.is_empty()).then(|| Tenancy::read(catalog, config, &here).ok()).flatten();
         let found = tenancy.map(|tenancy| conclude(catalog, &tenancy)).transpose()?;
@@ -68,7 +81,7 @@ pub fn add_steps(
         );
     }
     for finding in &mut report.findings {
-        finding.place = place(origins, finding).map(|place| below(folder, place));
+        finding.place = place(&applied.origins, finding).map(|place| below(folder, place));
     }
     let keys: Vec<BTreeSet<Key>> = steps.iter().map(|found| found.keys().cloned().collect()).collect();
     for window in windows(&keys) {
@@ -92,7 +105,8 @@ fn place<'o>(origins: &'o Origins, finding: &Finding) -> Option<&'o Place> {
     // Functions are labelled with their arguments.
     let name = label.split_once('(').map_or(label, |(name, _)| name);
     let of_part = || {
-        let words = finding.evidence.iter().chain([&finding.sentence]).flat_map(|line| line.split([' ', ':', ',', ';']));
+        let words =
+            finding.evidence.iter().chain([&finding.sentence]).flat_map(|line| line.split([' ', ':', ',', ';']));
         words.into_iter().find_map(|word| origins.of_part(schema, name, word))
     };
     let policies = || finding.rule.starts_with("policy/").then(|| origins.of_policies(schema, name)).flatten();
@@ -102,3 +116,6 @@ fn place<'o>(origins: &'o Origins, finding: &Finding) -> Option<&'o Place> {
 fn below(folder: &Folder, place: &Place) -> Place {
     Place { file: folder.root.join(&place.file), line: place.line }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,12 @@ fn told(finding: &Finding, color: bool) -> String {
     if let Some(place) = &finding.place {
         out.push_str(&format!("{}\n", line(&place.to_string())));
     }
-    out.push_str(&format!("{word}  {certainty:9}  {}  {} {}\n", finding.rule, finding.object.kind, line(&finding.object.label())));
+    out.push_str(&format!(
+        "{word}  {certainty:9}  {}  {} {}\n",
+        finding.rule,
+        finding.object.kind,
+        line(&finding.object.label())
+    ));
     out.push_str(&format!("  {}\n", line(&finding.sentence)));
     for evidence in &finding.evidence {
         out.push_str(&format!("  - {}\n", line(evidence)));

@@ -11,8 +11,8 @@ use std::str::FromStr;
 pub use guide::guides;
 
 use crate::error::{Error, Result, unknown};
-use crate::guard::reach::Matrix;
 use crate::guard::Report;
+use crate::guard::reach::Matrix;
 use crate::guard::rule::Rule;
 
 /// A form of guard's report.

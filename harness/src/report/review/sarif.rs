@@ -112,7 +112,11 @@ fn uri(path: &Path) -> String {
     for part in path.components().filter(|part| *part != Component::CurDir) {
         let text = part.as_os_str().to_string_lossy();
         let spelt = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-        parts.push(if part == Component::RootDir { "file://".into() } else { text.bytes().map(spelt).collect::<String>() });
+        parts.push(if part == Component::RootDir {
+            "file://".into()
+        } else {
+            text.bytes().map(spelt).collect::<String>()
+        });
     }
     parts.join("/")
 }
