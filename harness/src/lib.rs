@@ -17,6 +17,7 @@ pub mod tenant;
 pub mod wire;
 pub mod world;
 
+pub mod migration;
 pub mod postgres;
 pub mod target;
 
