@@ -18,6 +18,7 @@ pub mod wire;
 pub mod world;
 
 pub mod postgres;
+pub mod probe;
 pub mod target;
 
 pub mod drive;

@@ -4,6 +4,7 @@ mod certify;
 mod judge;
 mod list;
 mod mutants;
+mod probe;
 mod replay;
 mod reproduce;
 mod schema;
@@ -44,6 +45,8 @@ enum Command {
     Replay(replay::Args),
     /// Play the fewest steps of a finding again: does it still show?
     Reproduce(reproduce::Args),
+    /// Try every table, view and function as the application's database role, in every relation to the rows.
+    Probe(probe::Args),
     /// Listen between a service and its database, and tell what crosses the wall.
     Tap(tap::Args),
     /// List the requirements.
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Judge(args) => judge::run(args),
         Command::Replay(args) => block_on(replay::run(args)),
         Command::Reproduce(args) => block_on(reproduce::run(args)),
+        Command::Probe(args) => block_on(probe::run(args)),
         Command::Tap(args) => block_on(tap::run(args)),
         Command::List(args) => list::list(args),
         Command::Explain(args) => list::explain(args),

@@ -6,6 +6,7 @@ mod json;
 mod junit;
 mod markdown;
 mod matrix;
+pub mod probe;
 mod reproduce;
 mod summary;
 pub mod terminal;
