@@ -33,6 +33,8 @@ pub mod settle;
 pub mod snapshot;
 pub mod wiretap;
 
+pub mod guard;
+
 pub mod campaign;
 pub mod evidence;
 pub mod finding;

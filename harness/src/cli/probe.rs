@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use partywall::error::{Error, Result};
 use partywall::exit_code::ExitCode;
+use partywall::guard::config::Config;
 use partywall::probe::{Asked, Mode, Probe};
 use partywall::report::probe as report;
 use partywall::report::terminal::{Terminal, TerminalOptions};
@@ -29,7 +30,10 @@ pub struct Args {
     context: Vec<String>,
     /// The column that names the tenant, where its name does not say so.
     #[arg(long)]
-    tenant_column: Option<String>,
+    tenant_column: Vec<String>,
+    /// The configuration; partywall.toml where it is, when absent.
+    #[arg(long)]
+    config: Option<PathBuf>,
     /// Write nothing: only rows that are there are read.
     #[arg(long, conflicts_with = "rollback")]
     read_only: bool,
@@ -76,10 +80,12 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     for context in &args.context {
         reproduce.push_str(&format!(" --context \"{context}\""));
     }
+    let mut config = Config::load(args.config.as_deref())?;
+    config.tenant_columns.extend(args.tenant_column);
     let probe = Probe {
         asked: Asked { url: args.database_url, role: args.role, as_url, mode, owned: args.i_own_this_database },
         contexts: args.context,
-        tenant_column: args.tenant_column,
+        config,
         seed,
         cases: args.max_cases,
         reports: args.report_dir,

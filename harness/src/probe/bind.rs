@@ -26,12 +26,6 @@ impl Binding {
         }
     }
 
-    /// A binding of settings, each for one transaction.
-    pub fn of_settings<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let bound = |name: &str| format!("SELECT set_config({}, $1, true)", literal(name));
-        Self { statements: names.into_iter().map(bound).collect() }
-    }
-
     /// How many values it takes.
     pub fn width(&self) -> usize {
         self.statements.len()
@@ -77,7 +71,7 @@ mod tests {
     #[test]
     fn a_tenant_stands_where_the_place_is_and_is_quoted() {
         let tenant = Tenant { owner: Owner::new(0), id: "o'neill".into(), context: vec![], planted: true };
-        let binding = Binding::of_settings(["app.t"]);
+        let binding = Binding::by(vec!["SELECT set_config('app.t', $1, true)".into()]).expect("a place");
         assert_eq!(binding.sql(&Context::Tenant(0), &[tenant]), "SELECT set_config('app.t', 'o''neill', true)");
         assert_eq!(binding.sql(&Context::Empty, &[]), "SELECT set_config('app.t', '', true)");
         assert!(Binding::by(vec!["SET app.t = 'x'".into()]).is_err());

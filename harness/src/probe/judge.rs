@@ -163,7 +163,12 @@ fn breaches(trial: &Trial, outcomes: &[Outcome]) -> Vec<Breach> {
                 sentence: format!("an error of {} on {subject} showed {} a value of another tenant", verb(trial), who()),
             });
         }
-        for change in outcome.changes.iter().filter(|change| Some(change.tenant) != caller) {
+        // Where all that is bound changes something, what stands at a look has come of all of it.
+        let rightful = match trial.command {
+            Command::Generated => trial.bound_before(outcome.act),
+            _ => caller.into_iter().collect(),
+        };
+        for change in outcome.changes.iter().filter(|change| !rightful.contains(&change.tenant)) {
             let (requirement, did) = match change.after - change.before {
                 more if more > 0 => ("sql/misattribution", format!("put {more} row{} under the name of tenant {} in {}", plural(more as u64), change.tenant, change.table)),
                 less if less < 0 => ("sql/change", format!("took {} row{} of tenant {} from {}", -less, plural(-less as u64), change.tenant, change.table)),

@@ -15,14 +15,14 @@ use super::plant::Planter;
 use super::schema::Schema;
 use super::story::Stage;
 use super::subject::{Kind, Subject};
-use super::tenancy::Tenancy;
-use super::tenants;
+use super::{tenancy, tenants};
 use super::trial::{Context, Lane};
 use super::trials::Made;
 use crate::campaign::Interrupt;
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::exit_code::ExitCode;
+use crate::guard::config::Config;
 use crate::requirement;
 use crate::seed::Seed;
 use crate::verdict::Overall;
@@ -39,8 +39,8 @@ pub struct Probe {
     pub asked: Asked,
     /// Statements that bind the tenant context, `$1` where the tenant stands; none given are found.
     pub contexts: Vec<String>,
-    /// The column that names the tenant, where its name does not say so.
-    pub tenant_column: Option<String>,
+    /// Which tables and columns are tenants', where their names do not say so.
+    pub config: Config,
     /// The seed.
     pub seed: Seed,
     /// Sequences drawn at random.
@@ -127,15 +127,11 @@ impl Probe {
         let run_id = crate::seed::run_id(time::OffsetDateTime::now_utc());
         let mut session = place.session().await?;
         let mut schema = Schema::read(session.connection(), &self.asked.role).await?;
-        let told = self.tenant_column.as_deref();
-        let tenancy = Tenancy::find(session.connection(), &mut schema.subjects, told).await?;
-        let binding = match self.contexts.is_empty() {
-            true => Binding::of_settings(tenancy.settings.iter().map(String::as_str)),
-            false => Binding::by(self.contexts.clone())?,
-        };
+        let found = tenancy::find(session.connection(), &mut schema.subjects, &self.config, &self.asked.role).await?;
+        let binding = if self.contexts.is_empty() { found } else { Binding::by(self.contexts.clone())? };
         if !schema.subjects.iter().any(|subject| subject.owned) {
             return Err(Error::Usage(
-                "no table has a column that names a tenant: name it with --tenant-column, such as --tenant-column owner_key".into(),
+                "no table has a column that names a tenant: name it, as in --tenant-column owner_key, or in partywall.toml".into(),
             ));
         }
         let mut ground = Ground::new(self.seed, TENANTS, PLACES);

@@ -279,6 +279,18 @@ impl Trial {
         told.collect()
     }
 
+    /// The tenants that were bound in the transaction that act `number` is in, up to it.
+    pub fn bound_before(&self, number: usize) -> Vec<usize> {
+        let Some((lane, _)) = self.acts.get(number) else { return Vec::new() };
+        let before = self.acts[..number].iter().filter(|(other, _)| other == lane).map(|(_, act)| act);
+        let since: Vec<&Act> = before.rev().take_while(|act| !matches!(act, Act::Begin)).collect();
+        let tenant = |act: &&Act| match act {
+            Act::Bind(Context::Tenant(tenant)) => Some(*tenant),
+            _ => None,
+        };
+        since.iter().filter_map(tenant).collect()
+    }
+
     /// True where it can be done on a connection of the caller's own alone.
     pub fn is_callers_own(&self) -> bool {
         !self.acts.iter().any(|(_, act)| matches!(act, Act::Look | Act::Privileged(_)))
