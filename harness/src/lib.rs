@@ -19,6 +19,7 @@ pub mod world;
 
 pub mod migration;
 pub mod postgres;
+pub mod probe;
 pub mod target;
 
 pub mod drive;

@@ -5,6 +5,7 @@ mod guard;
 mod judge;
 mod list;
 mod mutants;
+mod probe;
 mod replay;
 mod reproduce;
 mod schema;
@@ -45,6 +46,8 @@ enum Command {
     Replay(replay::Args),
     /// Play the fewest steps of a finding again: does it still show?
     Reproduce(reproduce::Args),
+    /// Try every table, view and function as the application's database role, in every relation to the rows.
+    Probe(probe::Args),
     /// Listen between a service and its database, and tell what crosses the wall.
     Tap(tap::Args),
     /// Review a database: its tables, policies, roles, views and functions.
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Judge(args) => judge::run(args),
         Command::Replay(args) => block_on(replay::run(args)),
         Command::Reproduce(args) => block_on(reproduce::run(args)),
+        Command::Probe(args) => block_on(probe::run(args)),
         Command::Tap(args) => block_on(tap::run(args)),
         Command::Guard(args) => block_on(guard::run(args)),
         Command::List(args) => list::list(args),

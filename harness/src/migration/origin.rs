@@ -116,9 +116,9 @@ impl Origins {
         self.last(schema, name, |touched| touched.policy)
     }
 
-    /// Where its policy, constraint, trigger, rule or index of that name was made or last altered.
-    pub fn of_part(&self, schema: Option<&str>, name: &str, part: &str) -> Option<&Place> {
-        self.last(schema, name, |touched| touched.part.as_deref() == Some(part))
+    /// Where the last of those of its policies, constraints, triggers, rules and indexes was made or altered that `fits`.
+    pub fn of_part(&self, schema: Option<&str>, name: &str, fits: impl Fn(&str) -> bool) -> Option<&Place> {
+        self.last(schema, name, |touched| touched.part.as_deref().is_some_and(&fits))
     }
 
     fn last(&self, schema: Option<&str>, name: &str, which: impl Fn(&Touched) -> bool) -> Option<&Place> {

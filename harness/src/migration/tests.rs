@@ -150,7 +150,7 @@ async fn each_object_comes_from_the_statement_that_last_altered_it() {
     assert_eq!(told(origins.of(Some("public"), "v")), "2.sql:5", "a view is altered by its query");
     assert_eq!(told(origins.of(Some("public"), "f")), "1.sql:5");
     assert_eq!(told(origins.of_policies(Some("public"), "a")), "1.sql:4");
-    assert_eq!(told(origins.of_part(Some("public"), "b", "b_tenant_idx")), "1.sql:6");
+    assert_eq!(told(origins.of_part(Some("public"), "b", |part| part == "b_tenant_idx")), "1.sql:6");
     assert_eq!(told(origins.of(None, "web")), "", "no file made it");
     assert_eq!(told(origins.of(None, "Worker")), "1.sql:8");
 }

@@ -7,6 +7,7 @@ mod json;
 mod junit;
 mod markdown;
 mod matrix;
+pub mod probe;
 mod reproduce;
 pub mod review;
 mod summary;

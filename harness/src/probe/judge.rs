@@ -1,0 +1,470 @@
+//! Judges recorded trials: one state a cell, findings by their cause, one verdict a requirement. It sees trials and
+//! outcomes and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::outcome::Outcome;
+use super::subject::Kind;
+use super::trial::{Act, Answered, Command, Expect, Relation, Trial};
+use crate::finding::OracleId;
+use crate::requirement::{Requirement, Severity};
+use crate::verdict::{CellState, Overall, RequirementVerdict, Verdict};
+
+/// A trial and what came of it: one line of the history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The trial.
+    pub trial: Trial,
+    /// What came of its acts.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// What no trial can be made of, and why.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Gap {
+    /// The subject, qualified.
+    pub subject: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Why.
+    pub why: String,
+}
+
+/// One cell: subject, command, relation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The subject, qualified.
+    pub subject: String,
+    /// The command.
+    pub command: Command,
+    /// The relation.
+    pub relation: Relation,
+}
+
+/// A cell's line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CellVerdict {
+    /// Which cell.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What the subject is.
+    pub kind: Kind,
+    /// The conclusion; none where nothing is to be tried.
+    #[serde(flatten)]
+    pub state: CellState,
+}
+
+/// One violation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Finding {
+    /// `p1`, `p2`, … worst first.
+    pub id: String,
+    /// The requirement violated.
+    pub requirement: String,
+    /// Who saw it.
+    pub oracle: OracleId,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What happened.
+    pub sentence: String,
+    /// The subject.
+    pub subject: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The cells in which it was seen.
+    pub cells: Vec<(Command, Relation)>,
+    /// Times it was seen.
+    pub occurrences: u64,
+    /// Number of the shortest trial that shows it.
+    pub record: usize,
+}
+
+/// All that was concluded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Judgement {
+    /// One a requirement.
+    pub requirements: Vec<RequirementVerdict>,
+    /// One a cell that was tried.
+    pub cells: Vec<CellVerdict>,
+    /// Violations.
+    pub findings: Vec<Finding>,
+    /// What no trial was made of.
+    pub gaps: Vec<Gap>,
+    /// Trials judged.
+    pub trials: u64,
+}
+
+impl Judgement {
+    /// Violated beats inconclusive beats upheld; what judged nothing is inconclusive.
+    pub fn overall(&self) -> Overall {
+        let open = self.cells.iter().any(|cell| matches!(cell.state, CellState::Inconclusive(_)));
+        if !self.findings.is_empty() {
+            Overall::Violated
+        } else if open || !self.gaps.is_empty() || !self.requirements.iter().any(|r| r.verdict == Verdict::Upheld) {
+            Overall::Inconclusive
+        } else {
+            Overall::Upheld
+        }
+    }
+}
+
+/// A violation in one trial.
+struct Breach {
+    requirement: &'static str,
+    oracle: OracleId,
+    sentence: String,
+}
+
+/// True where a record shows a violation on its own.
+pub fn shows(record: &Record) -> bool {
+    !breaches(&record.trial, &record.outcomes).is_empty()
+}
+
+/// The requirement that stands for what was read, by how the caller stood to it.
+fn of_reading(trial: &Trial) -> &'static str {
+    match (trial.command, trial.relation) {
+        (Command::SetRole, _) => "sql/role",
+        (Command::Call, Relation::Switched) => "sql/left",
+        (Command::Call, _) => "sql/function",
+        (_, Relation::None | Relation::Empty | Relation::Malformed) => "sql/unbound",
+        (_, Relation::Switched) => "sql/switched",
+        _ => "sql/read",
+    }
+}
+
+/// What outcomes of one trial show.
+fn breaches(trial: &Trial, outcomes: &[Outcome]) -> Vec<Breach> {
+    let bound = trial.bound();
+    let mut found = Vec::new();
+    let subject = &trial.subject;
+    for outcome in outcomes {
+        let caller = bound.get(outcome.act).copied().flatten();
+        let who = || caller.map_or_else(|| unbound(trial).to_string(), |caller| format!("tenant {caller}"));
+        let foreign: u64 = outcome.of.iter().filter(|(tenant, _)| Some(**tenant) != caller).map(|(_, rows)| rows).sum();
+        if foreign + outcome.of_others > 0 {
+            let tenants: Vec<String> = outcome.of.keys().filter(|t| Some(**t) != caller).map(|t| format!("tenant {t}")).collect();
+            let mut whose = tenants.join(", ");
+            if outcome.of_others > 0 {
+                whose = if whose.is_empty() { "other tenants".into() } else { format!("{whose} and others") };
+            }
+            let rows = foreign + outcome.of_others;
+            found.push(Breach {
+                requirement: of_reading(trial),
+                oracle: OracleId::CanarySighting,
+                sentence: format!("{} of {subject} showed {} {rows} row{} of {whose}", verb(trial), who(), plural(rows)),
+            });
+        }
+        if outcome.error_of.iter().any(|tenant| Some(*tenant) != caller) {
+            found.push(Breach {
+                requirement: "sql/error",
+                oracle: OracleId::CanarySighting,
+                sentence: format!("an error of {} on {subject} showed {} a value of another tenant", verb(trial), who()),
+            });
+        }
+        // Where all that is bound changes something, what stands at a look has come of all of it.
+        let rightful = match trial.command {
+            Command::Generated => trial.bound_before(outcome.act),
+            _ => caller.into_iter().collect(),
+        };
+        for change in outcome.changes.iter().filter(|change| !rightful.contains(&change.tenant)) {
+            let (requirement, did) = match change.after - change.before {
+                more if more > 0 => ("sql/misattribution", format!("put {more} row{} under the name of tenant {} in {}", plural(more as u64), change.tenant, change.table)),
+                less if less < 0 => ("sql/change", format!("took {} row{} of tenant {} from {}", -less, plural(-less as u64), change.tenant, change.table)),
+                _ => ("sql/change", format!("changed rows of tenant {} in {}", change.tenant, change.table)),
+            };
+            let requirement = match trial.relation {
+                Relation::None | Relation::Empty | Relation::Malformed => "sql/unbound",
+                Relation::Switched => "sql/switched",
+                _ if trial.command == Command::Call => "sql/function",
+                _ => requirement,
+            };
+            let sentence = format!("{} on {subject}, by {}, {did}", verb(trial), who());
+            found.push(Breach { requirement, oracle: OracleId::WriteContainment, sentence });
+        }
+    }
+    match &trial.expect {
+        Expect::Refused if done(trial, outcomes) => found.push(refused(trial)),
+        Expect::Unmoved => {
+            let digests: Vec<&str> = outcomes.iter().filter(|o| o.succeeded() && o.changes.is_empty()).map(|o| o.digest.as_str()).collect();
+            if let [first, again, after] = digests[..]
+                && first == again
+                && first != after
+            {
+                found.push(Breach {
+                    requirement: "sql/influence",
+                    oracle: OracleId::Noninterference,
+                    sentence: format!("what {subject} answers one tenant depends on rows of another"),
+                });
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+fn refused(trial: &Trial) -> Breach {
+    let subject = &trial.subject;
+    let (requirement, sentence) = match trial.command {
+        Command::LastValue => ("sql/sequence", format!("{subject} tells every tenant how much all of them write")),
+        Command::Setval => ("sql/sequence", format!("{subject} can be set by one tenant for all")),
+        _ => ("sql/link", format!("a row of one tenant in {subject} points at a row of another ({})", trial.group)),
+    };
+    Breach { requirement, oracle: OracleId::ExistenceSignal, sentence }
+}
+
+/// True where the last statement succeeded, and did something.
+fn done(trial: &Trial, outcomes: &[Outcome]) -> bool {
+    outcomes.last().is_some_and(|last| {
+        let run = matches!(trial.acts.get(last.act), Some((_, Act::Run(_) | Act::CopyOut(..) | Act::CopyIn(..))));
+        run && last.succeeded() && (last.affected > 0 || last.rows > 0)
+    })
+}
+
+fn unbound(trial: &Trial) -> &'static str {
+    match trial.relation {
+        Relation::Empty => "somebody with an empty context",
+        Relation::Malformed => "somebody whose context names no tenant",
+        _ => "somebody without a tenant",
+    }
+}
+
+fn verb(trial: &Trial) -> String {
+    match trial.command {
+        Command::Call => "a call".into(),
+        Command::SelectBy => "a function in the condition".into(),
+        command => command.word().to_string(),
+    }
+}
+
+fn plural(rows: u64) -> &'static str {
+    if rows == 1 { "" } else { "s" }
+}
+
+/// What an own trial showed.
+#[derive(Clone, Debug)]
+enum Control {
+    Held,
+    /// Postgres or the grants refuse it to everybody: there is nothing to hold.
+    Closed,
+    Failed(String),
+}
+
+fn control(record: &Record) -> Control {
+    let trial = &record.trial;
+    let bound = trial.bound();
+    let run = |outcome: &&Outcome| !matches!(trial.acts.get(outcome.act), Some((_, Act::Look)));
+    let Some(last) = record.outcomes.iter().rfind(run) else { return Control::Failed("it was not answered".into()) };
+    let caller = bound.get(last.act).copied().flatten();
+    if let (Some(code), message) = (&last.sqlstate, last.message.as_deref().unwrap_or_default()) {
+        let closed = match (trial.command, code.as_str()) {
+            // COPY FROM is not to be had under row security, and what has no unique index has no conflict.
+            (Command::CopyFrom | Command::SelectForUpdate | Command::Merge | Command::OnConflict | Command::CopyTo | Command::Update | Command::Insert | Command::Delete, "0A000" | "42P10" | "55000" | "42809" | "428C9") => true,
+            _ => false,
+        };
+        let why = format!("{message} ({code})");
+        return if closed { Control::Closed } else { Control::Failed(why) };
+    }
+    let own = caller.and_then(|caller| last.of.get(&caller)).copied().unwrap_or_default();
+    let answered = last.rows > 0 || last.affected > 0;
+    let plain = last.of.is_empty() && last.of_others == 0;
+    let held = match trial.command {
+        Command::Explain | Command::Lock | Command::Nextval | Command::Call => true,
+        Command::Select if matches!(trial.kind, Kind::Table | Kind::Partition | Kind::Partitioned) => own > 0,
+        Command::Select | Command::Cursor | Command::Prepared | Command::CopyTo | Command::SelectForUpdate => own > 0 || (plain && answered),
+        Command::SelectBy => own > 0 || answered,
+        _ => last.affected > 0,
+    };
+    if held { Control::Held } else { Control::Failed("it succeeds and finds nothing of its own".into()) }
+}
+
+/// Judges `records`; `gaps` are what none was made of.
+pub fn judge(records: &[Record], gaps: &[Gap], requirements: &[Requirement]) -> Judgement {
+    let mut findings: BTreeMap<(String, String), Finding> = BTreeMap::new();
+    let mut states: BTreeMap<Place, (Kind, CellState)> = BTreeMap::new();
+    let mut controls: BTreeMap<(&str, Command, &str), Control> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.trial.expect == Expect::Own) {
+        let key = (record.trial.subject.as_str(), record.trial.command, record.trial.group.as_str());
+        let shown = control(record);
+        let better = match (controls.get(&key), &shown) {
+            (Some(Control::Held), _) => false,
+            (Some(_), Control::Failed(_)) => false,
+            _ => true,
+        };
+        if better {
+            controls.insert(key, shown);
+        }
+    }
+    for (number, record) in records.iter().enumerate() {
+        let trial = &record.trial;
+        let mut found = breaches(trial, &record.outcomes);
+        found.extend(unlike(records, record));
+        let place = Place { subject: trial.subject.clone(), command: trial.command, relation: trial.relation };
+        let state = if found.is_empty() { state(record, &controls, records) } else { Some(CellState::Violated) };
+        if let Some(state) = state {
+            let kept = states.entry(place).or_insert((trial.kind, state.clone()));
+            if rank(&state) > rank(&kept.1) {
+                kept.1 = state;
+            }
+        }
+        for breach in found {
+            let severity = requirements.iter().find(|r| r.id == breach.requirement).map_or(Severity::High, |r| r.severity);
+            let finding = findings.entry((breach.requirement.into(), trial.subject.clone())).or_insert_with(|| Finding {
+                id: String::new(),
+                requirement: breach.requirement.into(),
+                oracle: breach.oracle,
+                severity,
+                sentence: breach.sentence.clone(),
+                subject: trial.subject.clone(),
+                kind: trial.kind,
+                cells: Vec::new(),
+                occurrences: 0,
+                record: number,
+            });
+            finding.occurrences += 1;
+            if trial.acts.len() < records[finding.record].trial.acts.len() {
+                (finding.record, finding.sentence) = (number, breach.sentence);
+            }
+            if !finding.cells.contains(&(trial.command, trial.relation)) {
+                finding.cells.push((trial.command, trial.relation));
+            }
+        }
+    }
+    let mut findings: Vec<Finding> = findings.into_values().collect();
+    findings.sort_by(|a, b| (a.severity, &a.requirement, &a.subject).cmp(&(b.severity, &b.requirement, &b.subject)));
+    for (number, finding) in findings.iter_mut().enumerate() {
+        finding.id = format!("p{}", number + 1);
+    }
+    let cells: Vec<CellVerdict> =
+        states.into_iter().map(|(place, (kind, state))| CellVerdict { place, kind, state }).collect();
+    let requirements = requirements.iter().map(|requirement| verdict(requirement, records, &findings, &cells)).collect();
+    Judgement { requirements, cells, findings, gaps: gaps.to_vec(), trials: records.len() as u64 }
+}
+
+fn rank(state: &CellState) -> u8 {
+    match state {
+        CellState::Upheld => 0,
+        CellState::Inconclusive(_) => 1,
+        CellState::Violated => 2,
+    }
+}
+
+/// The state of a trial's cell where it shows no breach; none where there is nothing to hold.
+fn state(record: &Record, controls: &BTreeMap<(&str, Command, &str), Control>, records: &[Record]) -> Option<CellState> {
+    let trial = &record.trial;
+    if record.outcomes.is_empty() {
+        return Some(CellState::Inconclusive("it was not answered".into()));
+    }
+    match (&trial.expect, trial.command) {
+        (Expect::Own, _) | (_, Command::Truncate | Command::RowSecurityOff | Command::SetRole | Command::Generated | Command::LastValue | Command::Setval) => {}
+        (Expect::Alike(_), _) => {
+            let absent = records.iter().find(|r| {
+                r.trial.subject == trial.subject && r.trial.group == trial.group && r.trial.expect == Expect::Alike(Answered::Absent)
+            });
+            let answer = absent.and_then(|r| r.outcomes.last());
+            // Either a value that nobody has is taken, or it is known for what it is.
+            return match answer.map(Outcome::answer) {
+                Some("success" | "23503") => Some(CellState::Upheld),
+                Some(code) => Some(CellState::Inconclusive(format!("a value that nobody has is refused too ({code})"))),
+                None => Some(CellState::Inconclusive("it was not answered".into())),
+            };
+        }
+        (Expect::Unmoved, _) => {
+            let runs: Vec<&Outcome> = record.outcomes.iter().collect();
+            return match runs[..] {
+                [a, b, c] if a.succeeded() && c.succeeded() && a.digest == b.digest => Some(CellState::Upheld),
+                [a, ..] if !a.succeeded() => None,
+                [_, _, c] if !c.succeeded() => Some(CellState::Inconclusive("others' rows could not be taken away".into())),
+                _ => None,
+            };
+        }
+        _ => {}
+    }
+    let own = controls.get(&(trial.subject.as_str(), trial.command, trial.group.as_str()));
+    let select = || controls.get(&(trial.subject.as_str(), Command::Select, ""));
+    let own = match trial.command {
+        Command::RowSecurityOff | Command::SetRole => select(),
+        Command::Truncate | Command::Generated | Command::LastValue | Command::Setval => return Some(CellState::Upheld),
+        _ => own,
+    };
+    match own {
+        Some(Control::Held) => Some(CellState::Upheld),
+        Some(Control::Closed) => None,
+        Some(Control::Failed(why)) => Some(CellState::Inconclusive(format!("no control: {why}"))),
+        None if trial.command == Command::Call => Some(CellState::Upheld),
+        None => Some(CellState::Inconclusive("no control: its owner could not try it".into())),
+    }
+}
+
+/// The breach of answers that are not alike, told by the one with the foreign value.
+fn unlike(records: &[Record], record: &Record) -> Option<Breach> {
+    let trial = &record.trial;
+    if trial.expect != Expect::Alike(Answered::Foreign) {
+        return None;
+    }
+    let absent = records.iter().find(|r| {
+        r.trial.subject == trial.subject && r.trial.group == trial.group && r.trial.expect == Expect::Alike(Answered::Absent)
+    })?;
+    let (foreign, absent) = (record.outcomes.last()?, absent.outcomes.last()?);
+    if foreign.answer() == absent.answer() {
+        return None;
+    }
+    let sentence = format!(
+        "{} answers {} to a value that another tenant has and {} to one that nobody has ({})",
+        trial.subject,
+        foreign.answer(),
+        absent.answer(),
+        trial.group
+    );
+    Some(Breach { requirement: "sql/existence", oracle: OracleId::ExistenceSignal, sentence })
+}
+
+/// The requirement that a trial speaks for where it shows no breach.
+fn speaks_for(trial: &Trial) -> BTreeSet<&'static str> {
+    let reading = of_reading(trial);
+    let writes = matches!(trial.command, Command::Update | Command::Delete | Command::Merge | Command::Truncate | Command::OnConflict);
+    let mut all = BTreeSet::from(["sql/error"]);
+    match trial.command {
+        Command::Constraint => drop(all.insert(if trial.expect == Expect::Refused { "sql/link" } else { "sql/existence" })),
+        Command::LastValue | Command::Setval | Command::Nextval => drop(all.insert("sql/sequence")),
+        Command::Influence => drop(all.insert("sql/influence")),
+        Command::Lock => {}
+        Command::Insert | Command::CopyFrom if reading == "sql/read" => drop(all.insert("sql/misattribution")),
+        _ if writes && reading == "sql/read" => drop(all.insert("sql/change")),
+        _ => drop(all.insert(reading)),
+    }
+    all
+}
+
+fn verdict(requirement: &Requirement, records: &[Record], findings: &[Finding], cells: &[CellVerdict]) -> RequirementVerdict {
+    let spoken: Vec<&Record> = records.iter().filter(|r| speaks_for(&r.trial).contains(requirement.id.as_str())).collect();
+    let open = cells.iter().find_map(|cell| match &cell.state {
+        CellState::Inconclusive(why) => {
+            let here = |r: &&Record| {
+                r.trial.subject == cell.place.subject && r.trial.command == cell.place.command && r.trial.relation == cell.place.relation
+            };
+            let about = requirement.id != "sql/error" && spoken.iter().any(|r| here(&r));
+            about.then(|| format!("{} by {}, {}: {why}", cell.place.subject, cell.place.command.word(), cell.place.relation.word()))
+        }
+        _ => None,
+    });
+    let verdict = if findings.iter().any(|finding| finding.requirement == requirement.id) {
+        Verdict::Violated
+    } else if spoken.is_empty() {
+        Verdict::NotApplicable("nothing that the role may do speaks of it".into())
+    } else if let Some(why) = open {
+        Verdict::Inconclusive(why)
+    } else {
+        Verdict::Upheld
+    };
+    let controls = spoken.iter().filter(|r| r.trial.expect == Expect::Own && matches!(control(r), Control::Held)).count();
+    RequirementVerdict {
+        requirement: requirement.id.clone(),
+        sentence: requirement.sentence.clone(),
+        severity: requirement.severity,
+        verdict,
+        judged: spoken.len() as u64,
+        controls: controls as u64,
+    }
+}
