@@ -104,11 +104,11 @@ fn place<'o>(origins: &'o Origins, finding: &Finding) -> Option<&'o Place> {
     let (schema, label) = (finding.object.schema.as_deref(), finding.object.name.as_str());
     // Functions are labelled with their arguments.
     let name = label.split_once('(').map_or(label, |(name, _)| name);
-    let of_part = || {
-        let words =
-            finding.evidence.iter().chain([&finding.sentence]).flat_map(|line| line.split([' ', ':', ',', ';']));
-        words.into_iter().find_map(|word| origins.of_part(schema, name, word))
+    let told = |part: &str| {
+        let mut lines = finding.evidence.iter().chain([&finding.sentence]);
+        lines.any(|line| line.split([' ', ':', ',', ';']).any(|word| word == part))
     };
+    let of_part = || origins.of_part(schema, name, told);
     let policies = || finding.rule.starts_with("policy/").then(|| origins.of_policies(schema, name)).flatten();
     of_part().or_else(policies).or_else(|| origins.of(schema, name)).or_else(|| origins.of(schema, label))
 }

@@ -50,7 +50,13 @@ pub struct Engine<'g> {
 
 impl<'g> Engine<'g> {
     /// An engine; `within` is the one connection that all has to happen on, if it has to.
-    pub fn new(door: Door, ground: &'g Ground, binding: Binding, subjects: &'g [Subject], within: Option<Session>) -> Self {
+    pub fn new(
+        door: Door,
+        ground: &'g Ground,
+        binding: Binding,
+        subjects: &'g [Subject],
+        within: Option<Session>,
+    ) -> Self {
         let (looking, tables) = looking(ground, subjects);
         let lanes = within.into_iter().map(|session| ((Lane::First, false), session)).collect();
         let shows_rows = ground.tenants.iter().all(|tenant| tenant.planted);
@@ -147,7 +153,9 @@ impl<'g> Engine<'g> {
                 Act::Savepoint => continue,
                 Act::Bind(_) if binding.is_empty() => continue,
                 Act::Bind(_) => session.run(&binding).await?,
-                Act::Become(role) => session.run(&format!("SET LOCAL ROLE {}", crate::target::copy::quoted(role))).await?,
+                Act::Become(role) => {
+                    session.run(&format!("SET LOCAL ROLE {}", crate::target::copy::quoted(role))).await?
+                }
                 Act::Run(sql) => {
                     said.extend(ground.sightings(sql));
                     session.run(sql).await?
@@ -187,7 +195,8 @@ impl<'g> Engine<'g> {
     }
 
     fn outcome(&self, act: usize, answer: &Answer, tenant: Option<&str>, said: &[Sighting]) -> Outcome {
-        let named = |name: &String| tenant == Some(name) || (tenant.is_none() && self.ground.tenant_columns.contains(name));
+        let named =
+            |name: &String| tenant == Some(name) || (tenant.is_none() && self.ground.tenant_columns.contains(name));
         let place = answer.columns.iter().position(|name| named(name));
         let mut outcome = Outcome {
             act,
@@ -227,7 +236,11 @@ impl<'g> Engine<'g> {
     fn held_of(&self, answer: &Answer) -> Held {
         let rows = answer.rows.iter().filter_map(|row| {
             let [Some(table), Some(tenant), Some(count), hash] = &row[..] else { return None };
-            let tenant = self.ground.tenants.iter().position(|known| known.id == *tenant || known.owner.to_string() == *tenant)?;
+            let tenant = self
+                .ground
+                .tenants
+                .iter()
+                .position(|known| known.id == *tenant || known.owner.to_string() == *tenant)?;
             let table = self.tables.get(table.parse::<usize>().ok()?)?.clone();
             Some(((table, tenant), (count.parse().ok()?, hash.clone().unwrap_or_default())))
         });
@@ -258,15 +271,16 @@ fn shown(columns: &[String], row: &[Option<String>]) -> String {
 fn looking(ground: &Ground, subjects: &[Subject]) -> (String, Vec<String>) {
     let mut tables = Vec::new();
     let mut parts = Vec::new();
-    let roots = subjects.iter().filter(|s| s.owned && s.kind.is_table() && s.parent.is_none_or(|p| subjects.iter().all(|s| s.oid != p)));
+    let roots = subjects
+        .iter()
+        .filter(|s| s.owned && s.kind.is_table() && s.parent.is_none_or(|p| subjects.iter().all(|s| s.oid != p)));
     for subject in roots {
         let number = tables.len();
         let hash = "sum(hashtextextended(x.xmin::text || x::text, 0)::numeric)";
         if let Some(tenant) = &subject.tenant {
             let tenant = crate::target::copy::quoted(tenant);
             let kind = subject.column(&subject.tenant.clone().unwrap_or_default()).map_or("text", |c| c.kind.as_str());
-            let ids: Vec<String> =
-                ground.tenants.iter().map(|t| format!("{}::{kind}", literal(&t.id))).collect();
+            let ids: Vec<String> = ground.tenants.iter().map(|t| format!("{}::{kind}", literal(&t.id))).collect();
             if ids.is_empty() {
                 continue;
             }
@@ -298,9 +312,8 @@ fn looking(ground: &Ground, subjects: &[Subject]) -> (String, Vec<String>) {
 
 /// Conditions that find the rows planted for `tenant` in `subject` and its partitions.
 fn keys_of(ground: &Ground, subjects: &[Subject], subject: &Subject, tenant: usize) -> Vec<String> {
-    let family = |oid: i64| {
-        oid == subject.oid || subjects.iter().any(|s| s.oid == oid && s.parent == Some(subject.oid))
-    };
+    let family =
+        |oid: i64| oid == subject.oid || subjects.iter().any(|s| s.oid == oid && s.parent == Some(subject.oid));
     let rows = ground.rows.iter().filter(|row| row.tenant == Some(tenant) && family(row.table));
     rows.map(|row| by_key(subject, &row.values, "x.")).collect()
 }

@@ -144,7 +144,8 @@ fn breaches(trial: &Trial, outcomes: &[Outcome]) -> Vec<Breach> {
         let who = || caller.map_or_else(|| unbound(trial).to_string(), |caller| format!("tenant {caller}"));
         let foreign: u64 = outcome.of.iter().filter(|(tenant, _)| Some(**tenant) != caller).map(|(_, rows)| rows).sum();
         if foreign + outcome.of_others > 0 {
-            let tenants: Vec<String> = outcome.of.keys().filter(|t| Some(**t) != caller).map(|t| format!("tenant {t}")).collect();
+            let tenants: Vec<String> =
+                outcome.of.keys().filter(|t| Some(**t) != caller).map(|t| format!("tenant {t}")).collect();
             let mut whose = tenants.join(", ");
             if outcome.of_others > 0 {
                 whose = if whose.is_empty() { "other tenants".into() } else { format!("{whose} and others") };
@@ -153,14 +154,23 @@ fn breaches(trial: &Trial, outcomes: &[Outcome]) -> Vec<Breach> {
             found.push(Breach {
                 requirement: of_reading(trial),
                 oracle: OracleId::CanarySighting,
-                sentence: format!("{} of {subject} showed {} {rows} row{} of {whose}", verb(trial), who(), plural(rows)),
+                sentence: format!(
+                    "{} of {subject} showed {} {rows} row{} of {whose}",
+                    verb(trial),
+                    who(),
+                    plural(rows)
+                ),
             });
         }
         if outcome.error_of.iter().any(|tenant| Some(*tenant) != caller) {
             found.push(Breach {
                 requirement: "sql/error",
                 oracle: OracleId::CanarySighting,
-                sentence: format!("an error of {} on {subject} showed {} a value of another tenant", verb(trial), who()),
+                sentence: format!(
+                    "an error of {} on {subject} showed {} a value of another tenant",
+                    verb(trial),
+                    who()
+                ),
             });
         }
         // Where all that is bound changes something, what stands at a look has come of all of it.
@@ -170,8 +180,25 @@ fn breaches(trial: &Trial, outcomes: &[Outcome]) -> Vec<Breach> {
         };
         for change in outcome.changes.iter().filter(|change| !rightful.contains(&change.tenant)) {
             let (requirement, did) = match change.after - change.before {
-                more if more > 0 => ("sql/misattribution", format!("put {more} row{} under the name of tenant {} in {}", plural(more as u64), change.tenant, change.table)),
-                less if less < 0 => ("sql/change", format!("took {} row{} of tenant {} from {}", -less, plural(-less as u64), change.tenant, change.table)),
+                more if more > 0 => (
+                    "sql/misattribution",
+                    format!(
+                        "put {more} row{} under the name of tenant {} in {}",
+                        plural(more as u64),
+                        change.tenant,
+                        change.table
+                    ),
+                ),
+                less if less < 0 => (
+                    "sql/change",
+                    format!(
+                        "took {} row{} of tenant {} from {}",
+                        -less,
+                        plural(-less as u64),
+                        change.tenant,
+                        change.table
+                    ),
+                ),
                 _ => ("sql/change", format!("changed rows of tenant {} in {}", change.tenant, change.table)),
             };
             let requirement = match trial.relation {
@@ -187,7 +214,8 @@ fn breaches(trial: &Trial, outcomes: &[Outcome]) -> Vec<Breach> {
     match &trial.expect {
         Expect::Refused if done(trial, outcomes) => found.push(refused(trial)),
         Expect::Unmoved => {
-            let digests: Vec<&str> = outcomes.iter().filter(|o| o.succeeded() && o.changes.is_empty()).map(|o| o.digest.as_str()).collect();
+            let digests: Vec<&str> =
+                outcomes.iter().filter(|o| o.succeeded() && o.changes.is_empty()).map(|o| o.digest.as_str()).collect();
             if let [first, again, after] = digests[..]
                 && first == again
                 && first != after
@@ -260,7 +288,17 @@ fn control(record: &Record) -> Control {
     if let (Some(code), message) = (&last.sqlstate, last.message.as_deref().unwrap_or_default()) {
         let closed = match (trial.command, code.as_str()) {
             // COPY FROM is not to be had under row security, and what has no unique index has no conflict.
-            (Command::CopyFrom | Command::SelectForUpdate | Command::Merge | Command::OnConflict | Command::CopyTo | Command::Update | Command::Insert | Command::Delete, "0A000" | "42P10" | "55000" | "42809" | "428C9") => true,
+            (
+                Command::CopyFrom
+                | Command::SelectForUpdate
+                | Command::Merge
+                | Command::OnConflict
+                | Command::CopyTo
+                | Command::Update
+                | Command::Insert
+                | Command::Delete,
+                "0A000" | "42P10" | "55000" | "42809" | "428C9",
+            ) => true,
             _ => false,
         };
         let why = format!("{message} ({code})");
@@ -272,7 +310,9 @@ fn control(record: &Record) -> Control {
     let held = match trial.command {
         Command::Explain | Command::Lock | Command::Nextval | Command::Call => true,
         Command::Select if matches!(trial.kind, Kind::Table | Kind::Partition | Kind::Partitioned) => own > 0,
-        Command::Select | Command::Cursor | Command::Prepared | Command::CopyTo | Command::SelectForUpdate => own > 0 || (plain && answered),
+        Command::Select | Command::Cursor | Command::Prepared | Command::CopyTo | Command::SelectForUpdate => {
+            own > 0 || (plain && answered)
+        }
         Command::SelectBy => own > 0 || answered,
         _ => last.affected > 0,
     };
@@ -309,19 +349,21 @@ pub fn judge(records: &[Record], gaps: &[Gap], requirements: &[Requirement]) -> 
             }
         }
         for breach in found {
-            let severity = requirements.iter().find(|r| r.id == breach.requirement).map_or(Severity::High, |r| r.severity);
-            let finding = findings.entry((breach.requirement.into(), trial.subject.clone())).or_insert_with(|| Finding {
-                id: String::new(),
-                requirement: breach.requirement.into(),
-                oracle: breach.oracle,
-                severity,
-                sentence: breach.sentence.clone(),
-                subject: trial.subject.clone(),
-                kind: trial.kind,
-                cells: Vec::new(),
-                occurrences: 0,
-                record: number,
-            });
+            let severity =
+                requirements.iter().find(|r| r.id == breach.requirement).map_or(Severity::High, |r| r.severity);
+            let finding =
+                findings.entry((breach.requirement.into(), trial.subject.clone())).or_insert_with(|| Finding {
+                    id: String::new(),
+                    requirement: breach.requirement.into(),
+                    oracle: breach.oracle,
+                    severity,
+                    sentence: breach.sentence.clone(),
+                    subject: trial.subject.clone(),
+                    kind: trial.kind,
+                    cells: Vec::new(),
+                    occurrences: 0,
+                    record: number,
+                });
             finding.occurrences += 1;
             if trial.acts.len() < records[finding.record].trial.acts.len() {
                 (finding.record, finding.sentence) = (number, breach.sentence);
@@ -338,7 +380,8 @@ pub fn judge(records: &[Record], gaps: &[Gap], requirements: &[Requirement]) -> 
     }
     let cells: Vec<CellVerdict> =
         states.into_iter().map(|(place, (kind, state))| CellVerdict { place, kind, state }).collect();
-    let requirements = requirements.iter().map(|requirement| verdict(requirement, records, &findings, &cells)).collect();
+    let requirements =
+        requirements.iter().map(|requirement| verdict(requirement, records, &findings, &cells)).collect();
     Judgement { requirements, cells, findings, gaps: gaps.to_vec(), trials: records.len() as u64 }
 }
 
@@ -351,16 +394,31 @@ fn rank(state: &CellState) -> u8 {
 }
 
 /// The state of a trial's cell where it shows no breach; none where there is nothing to hold.
-fn state(record: &Record, controls: &BTreeMap<(&str, Command, &str), Control>, records: &[Record]) -> Option<CellState> {
+fn state(
+    record: &Record,
+    controls: &BTreeMap<(&str, Command, &str), Control>,
+    records: &[Record],
+) -> Option<CellState> {
     let trial = &record.trial;
     if record.outcomes.is_empty() {
         return Some(CellState::Inconclusive("it was not answered".into()));
     }
     match (&trial.expect, trial.command) {
-        (Expect::Own, _) | (_, Command::Truncate | Command::RowSecurityOff | Command::SetRole | Command::Generated | Command::LastValue | Command::Setval) => {}
+        (Expect::Own, _)
+        | (
+            _,
+            Command::Truncate
+            | Command::RowSecurityOff
+            | Command::SetRole
+            | Command::Generated
+            | Command::LastValue
+            | Command::Setval,
+        ) => {}
         (Expect::Alike(_), _) => {
             let absent = records.iter().find(|r| {
-                r.trial.subject == trial.subject && r.trial.group == trial.group && r.trial.expect == Expect::Alike(Answered::Absent)
+                r.trial.subject == trial.subject
+                    && r.trial.group == trial.group
+                    && r.trial.expect == Expect::Alike(Answered::Absent)
             });
             let answer = absent.and_then(|r| r.outcomes.last());
             // Either a value that nobody has is taken, or it is known for what it is.
@@ -375,7 +433,9 @@ fn state(record: &Record, controls: &BTreeMap<(&str, Command, &str), Control>, r
             return match runs[..] {
                 [a, b, c] if a.succeeded() && c.succeeded() && a.digest == b.digest => Some(CellState::Upheld),
                 [a, ..] if !a.succeeded() => None,
-                [_, _, c] if !c.succeeded() => Some(CellState::Inconclusive("others' rows could not be taken away".into())),
+                [_, _, c] if !c.succeeded() => {
+                    Some(CellState::Inconclusive("others' rows could not be taken away".into()))
+                }
                 _ => None,
             };
         }
@@ -385,7 +445,9 @@ fn state(record: &Record, controls: &BTreeMap<(&str, Command, &str), Control>, r
     let select = || controls.get(&(trial.subject.as_str(), Command::Select, ""));
     let own = match trial.command {
         Command::RowSecurityOff | Command::SetRole => select(),
-        Command::Truncate | Command::Generated | Command::LastValue | Command::Setval => return Some(CellState::Upheld),
+        Command::Truncate | Command::Generated | Command::LastValue | Command::Setval => {
+            return Some(CellState::Upheld);
+        }
         _ => own,
     };
     match own {
@@ -404,7 +466,9 @@ fn unlike(records: &[Record], record: &Record) -> Option<Breach> {
         return None;
     }
     let absent = records.iter().find(|r| {
-        r.trial.subject == trial.subject && r.trial.group == trial.group && r.trial.expect == Expect::Alike(Answered::Absent)
+        r.trial.subject == trial.subject
+            && r.trial.group == trial.group
+            && r.trial.expect == Expect::Alike(Answered::Absent)
     })?;
     let (foreign, absent) = (record.outcomes.last()?, absent.outcomes.last()?);
     if foreign.answer() == absent.answer() {
@@ -423,10 +487,15 @@ fn unlike(records: &[Record], record: &Record) -> Option<Breach> {
 /// The requirement that a trial speaks for where it shows no breach.
 fn speaks_for(trial: &Trial) -> BTreeSet<&'static str> {
     let reading = of_reading(trial);
-    let writes = matches!(trial.command, Command::Update | Command::Delete | Command::Merge | Command::Truncate | Command::OnConflict);
+    let writes = matches!(
+        trial.command,
+        Command::Update | Command::Delete | Command::Merge | Command::Truncate | Command::OnConflict
+    );
     let mut all = BTreeSet::from(["sql/error"]);
     match trial.command {
-        Command::Constraint => drop(all.insert(if trial.expect == Expect::Refused { "sql/link" } else { "sql/existence" })),
+        Command::Constraint => {
+            drop(all.insert(if trial.expect == Expect::Refused { "sql/link" } else { "sql/existence" }))
+        }
         Command::LastValue | Command::Setval | Command::Nextval => drop(all.insert("sql/sequence")),
         Command::Influence => drop(all.insert("sql/influence")),
         Command::Lock => {}
@@ -437,15 +506,30 @@ fn speaks_for(trial: &Trial) -> BTreeSet<&'static str> {
     all
 }
 
-fn verdict(requirement: &Requirement, records: &[Record], findings: &[Finding], cells: &[CellVerdict]) -> RequirementVerdict {
-    let spoken: Vec<&Record> = records.iter().filter(|r| speaks_for(&r.trial).contains(requirement.id.as_str())).collect();
+fn verdict(
+    requirement: &Requirement,
+    records: &[Record],
+    findings: &[Finding],
+    cells: &[CellVerdict],
+) -> RequirementVerdict {
+    let spoken: Vec<&Record> =
+        records.iter().filter(|r| speaks_for(&r.trial).contains(requirement.id.as_str())).collect();
     let open = cells.iter().find_map(|cell| match &cell.state {
         CellState::Inconclusive(why) => {
             let here = |r: &&Record| {
-                r.trial.subject == cell.place.subject && r.trial.command == cell.place.command && r.trial.relation == cell.place.relation
+                r.trial.subject == cell.place.subject
+                    && r.trial.command == cell.place.command
+                    && r.trial.relation == cell.place.relation
             };
             let about = requirement.id != "sql/error" && spoken.iter().any(|r| here(&r));
-            about.then(|| format!("{} by {}, {}: {why}", cell.place.subject, cell.place.command.word(), cell.place.relation.word()))
+            about.then(|| {
+                format!(
+                    "{} by {}, {}: {why}",
+                    cell.place.subject,
+                    cell.place.command.word(),
+                    cell.place.relation.word()
+                )
+            })
         }
         _ => None,
     });
@@ -458,7 +542,8 @@ fn verdict(requirement: &Requirement, records: &[Record], findings: &[Finding], 
     } else {
         Verdict::Upheld
     };
-    let controls = spoken.iter().filter(|r| r.trial.expect == Expect::Own && matches!(control(r), Control::Held)).count();
+    let controls =
+        spoken.iter().filter(|r| r.trial.expect == Expect::Own && matches!(control(r), Control::Held)).count();
     RequirementVerdict {
         requirement: requirement.id.clone(),
         sentence: requirement.sentence.clone(),

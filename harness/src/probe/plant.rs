@@ -142,7 +142,14 @@ impl<'s> Planter<'s> {
         })
     }
 
-    async fn row(&mut self, ground: &Ground, number: usize, tenant: Option<usize>, row: u32, keep: bool) -> Result<Result<Row, String>> {
+    async fn row(
+        &mut self,
+        ground: &Ground,
+        number: usize,
+        tenant: Option<usize>,
+        row: u32,
+        keep: bool,
+    ) -> Result<Result<Row, String>> {
         let subject = &self.subjects[number];
         let mut choice = match self.choice(ground, number, tenant, row) {
             Ok(choice) => choice,
@@ -154,7 +161,8 @@ impl<'s> Planter<'s> {
         let mut last = String::new();
         for _ in 0..TRIES {
             let statement = insert(subject, &choice);
-            let returning = subject.columns.iter().map(|c| format!("x.{}::text", c.sql())).collect::<Vec<_>>().join(", ");
+            let returning =
+                subject.columns.iter().map(|c| format!("x.{}::text", c.sql())).collect::<Vec<_>>().join(", ");
             let mut answer = self.attempt(&format!("{statement} RETURNING {returning}"), keep).await?;
             if answer.error.is_some() && self.may_replicate && !choosable(&answer) {
                 // A trigger's refusal, or a ring of references.
@@ -162,7 +170,9 @@ impl<'s> Planter<'s> {
                 answer = self.attempt(&quiet, keep).await?;
             }
             let Some((code, why)) = answer.error else {
-                let Some(values) = answer.rows.pop() else { return Ok(Err("the row was left out by a trigger".into())) };
+                let Some(values) = answer.rows.pop() else {
+                    return Ok(Err("the row was left out by a trigger".into()));
+                };
                 let names = subject.columns.iter().map(|column| column.name.clone());
                 let values: BTreeMap<String, Option<String>> = names.zip(values).collect();
                 let own = tenant.map(|t| &ground.tenants[t].id);
@@ -170,7 +180,8 @@ impl<'s> Planter<'s> {
                 if own.is_some() && subject.tenant.is_some() && kept.as_ref() != own {
                     return Ok(Err("the row was put under another tenant by the database itself".into()));
                 }
-                let given = choice.iter().filter_map(|(name, values)| Some((name.clone(), values.first()?.clone()))).collect();
+                let given =
+                    choice.iter().filter_map(|(name, values)| Some((name.clone(), values.first()?.clone()))).collect();
                 return Ok(Ok(Row { table: subject.oid, tenant, number: row, values, given, statement }));
             };
             last = format!("{} ({code})", why.lines().next().unwrap_or_default());
@@ -192,7 +203,8 @@ impl<'s> Planter<'s> {
         let mut choice = Choice::new();
         for (place, column) in subject.columns.iter().enumerate() {
             let keyed = subject.uniques.iter().any(|unique| unique.columns.contains(&column.name));
-            let wordy = matches!(column.base.as_str(), "text" | "character varying" | "citext" | "uuid" | "jsonb" | "json");
+            let wordy =
+                matches!(column.base.as_str(), "text" | "character varying" | "citext" | "uuid" | "jsonb" | "json");
             let left = !keyed && sparse && (column.has_default || (!column.not_null && !wordy));
             if column.generated || left {
                 continue;
@@ -249,9 +261,10 @@ impl<'s> Planter<'s> {
             shared.get((first + row as usize) % shared.len().max(1))
         };
         let Some(chosen) = chosen else {
-            let optional = reference.columns.iter().all(|name| {
-                subject.column(name).is_some_and(|c| !c.not_null) && subject.tenant.as_ref() != Some(name)
-            });
+            let optional = reference
+                .columns
+                .iter()
+                .all(|name| subject.column(name).is_some_and(|c| !c.not_null) && subject.tenant.as_ref() != Some(name));
             return match optional || reference.target == subject.oid {
                 true => Ok(vec![None; reference.columns.len()]),
                 false => Err(format!("what {} refers to has no row", reference.name)),
@@ -353,7 +366,11 @@ impl<'s> Planter<'s> {
             (true, false) => "ROLLBACK TO SAVEPOINT planting; RELEASE SAVEPOINT planting",
         };
         // What is deferred is decided at the end.
-        let end = if within && !self.may_replicate { end.trim_start_matches("SET LOCAL session_replication_role = DEFAULT; ") } else { end };
+        let end = if within && !self.may_replicate {
+            end.trim_start_matches("SET LOCAL session_replication_role = DEFAULT; ")
+        } else {
+            end
+        };
         answer.error = answer.error.or(self.session.run(end).await?.error);
         Ok(answer)
     }

@@ -34,7 +34,9 @@ pub fn reads(cast: &Cast<'_>, roles: &[String], number: usize, planted: bool) ->
             Command::Select,
             Relation::Own,
             "the other's own rows",
-            run(&cast.of(cast.victim).map_or(all.clone(), |own| format!("SELECT {columns} FROM {table} WHERE {own} LIMIT {LIMIT}"))),
+            run(&cast
+                .of(cast.victim)
+                .map_or(all.clone(), |own| format!("SELECT {columns} FROM {table} WHERE {own} LIMIT {LIMIT}"))),
         ),
         cast.trial(Command::Select, Relation::Foreign, "all rows", run(&all)),
     ];
@@ -52,7 +54,10 @@ pub fn reads(cast: &Cast<'_>, roles: &[String], number: usize, planted: bool) ->
 
     for relation in [Relation::Own, Relation::Foreign, Relation::None] {
         let sql = if relation == Relation::Own { &own } else { &all };
-        let cursor = vec![Act::Run(format!("DECLARE partywall_cursor CURSOR FOR {sql}")), Act::Run("FETCH ALL FROM partywall_cursor".into())];
+        let cursor = vec![
+            Act::Run(format!("DECLARE partywall_cursor CURSOR FOR {sql}")),
+            Act::Run("FETCH ALL FROM partywall_cursor".into()),
+        ];
         trials.push(cast.trial(Command::Cursor, relation, "fetch all", cursor));
         let explain = format!("EXPLAIN (ANALYZE, VERBOSE, TIMING OFF, SUMMARY OFF) {sql}");
         trials.push(cast.trial(Command::Explain, relation, "what its plan shows", run(&explain)));
@@ -85,7 +90,12 @@ pub fn reads(cast: &Cast<'_>, roles: &[String], number: usize, planted: bool) ->
         let told = "SELECT current_setting('partywall.told', true) AS told".to_string();
         for relation in [Relation::Own, Relation::Foreign] {
             let acts = vec![Act::Privileged(TELL.into()), Act::Run(sql.clone()), Act::Run(told.clone())];
-            trials.push(cast.trial(Command::SelectBy, relation, "a function of the caller's that tells what it is asked", acts));
+            trials.push(cast.trial(
+                Command::SelectBy,
+                relation,
+                "a function of the caller's that tells what it is asked",
+                acts,
+            ));
         }
     }
     trials
@@ -96,7 +106,8 @@ fn switched(cast: &Cast<'_>, all: &str) -> Vec<Trial> {
     let (caller, victim) = (Context::Tenant(cast.caller), Context::Tenant(cast.victim));
     let run = || Act::Run(all.into());
     let first = |acts: Vec<Act>| acts.into_iter().map(|act| (Lane::First, act)).collect::<Vec<_>>();
-    let make = |what: &str, acts: Vec<Act>| cast.made(Command::Select, Relation::Switched, what, first(acts), Expect::Sealed);
+    let make =
+        |what: &str, acts: Vec<Act>| cast.made(Command::Select, Relation::Switched, what, first(acts), Expect::Sealed);
     let mut after = vec![Act::Begin, Act::Bind(victim.clone()), run(), Act::Commit];
     after.extend([Act::Begin, Act::Bind(caller.clone()), run(), Act::Commit, Act::Begin, run(), Act::Rollback]);
     let mut rolled = vec![Act::Begin, Act::Bind(victim.clone()), run(), Act::Rollback];

@@ -15,9 +15,9 @@ use super::plant::Planter;
 use super::schema::Schema;
 use super::story::Stage;
 use super::subject::{Kind, Subject};
-use super::{tenancy, tenants};
 use super::trial::{Context, Lane};
 use super::trials::Made;
+use super::{tenancy, tenants};
 use crate::campaign::Interrupt;
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
@@ -135,10 +135,12 @@ impl Probe {
             ));
         }
         let mut ground = Ground::new(self.seed, TENANTS, PLACES);
-        ground.tenant_columns = schema.subjects.iter().filter(|s| !s.is_root()).filter_map(|s| s.tenant.clone()).collect();
+        ground.tenant_columns =
+            schema.subjects.iter().filter(|s| !s.is_root()).filter_map(|s| s.tenant.clone()).collect();
         // A view has its tables' columns.
         for subject in schema.subjects.iter_mut().filter(|s| !s.kind.is_table()) {
-            subject.tenant = subject.columns.iter().map(|c| &c.name).find(|name| ground.tenant_columns.contains(*name)).cloned();
+            subject.tenant =
+                subject.columns.iter().map(|c| &c.name).find(|name| ground.tenant_columns.contains(*name)).cloned();
         }
         let mut unplanted = Vec::new();
         let mut may_replicate = false;
@@ -152,7 +154,8 @@ impl Probe {
             may_replicate = planter.may_replicate;
             for stored in schema.subjects.iter().filter(|s| s.kind == Kind::Materialised) {
                 let refresh = format!("SAVEPOINT r; REFRESH MATERIALIZED VIEW {}", stored.sql());
-                let refresh = if session.is_within() { refresh.as_str() } else { refresh.trim_start_matches("SAVEPOINT r; ") };
+                let refresh =
+                    if session.is_within() { refresh.as_str() } else { refresh.trim_start_matches("SAVEPOINT r; ") };
                 let answer = session.run(refresh).await?;
                 if answer.error.is_some() && session.is_within() {
                     session.must("ROLLBACK TO SAVEPOINT r").await?;
@@ -160,7 +163,9 @@ impl Probe {
             }
         }
         if ground.tenants.len() < 2 {
-            return Err(Error::Usage("two tenants are needed, and there are fewer with rows: probe a copy, where rows are planted".into()));
+            return Err(Error::Usage(
+                "two tenants are needed, and there are fewer with rows: probe a copy, where rows are planted".into(),
+            ));
         }
         let whole = session.is_within().then_some(session);
         let mut engine = Engine::new(place.door.clone(), &ground, binding.clone(), &schema.subjects, whole);
@@ -203,10 +208,16 @@ impl Probe {
             events(Event::Progress { done: records.len() as u64, planned, findings: 0 });
         }
         if !interrupt.is_raised() {
-            let broken: BTreeSet<&str> = records.iter().filter(|r| shows(r)).map(|r| r.trial.subject.as_str()).collect();
+            let broken: BTreeSet<&str> =
+                records.iter().filter(|r| shows(r)).map(|r| r.trial.subject.as_str()).collect();
             let readable = |s: &&Subject| s.owned && s.rights.usage && s.rights.select && s.parent.is_none();
             let stage = Stage {
-                tables: schema.subjects.iter().filter(readable).filter(|s| !broken.contains(s.title().as_str())).collect(),
+                tables: schema
+                    .subjects
+                    .iter()
+                    .filter(readable)
+                    .filter(|s| !broken.contains(s.title().as_str()))
+                    .collect(),
                 roles: schema.roles.iter().cloned().chain([self.asked.role.clone()]).collect(),
                 tenants: ground.tenants.len(),
                 copies: place.mode == Mode::Copy,
@@ -229,7 +240,11 @@ impl Probe {
             role: self.asked.role.clone(),
             mode: word(place.mode).into(),
             context: binding.shown(),
-            tenants: ground.tenants.iter().map(|tenant| if tenant.planted { tenant.id.clone() } else { "one that was there".into() }).collect(),
+            tenants: ground
+                .tenants
+                .iter()
+                .map(|tenant| if tenant.planted { tenant.id.clone() } else { "one that was there".into() })
+                .collect(),
             seed: self.seed.0,
             server_version: schema.version,
             notes: place.notes.clone(),

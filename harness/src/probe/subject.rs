@@ -213,7 +213,8 @@ impl Subject {
                 || self.references.iter().any(|reference| reference.columns.iter().any(|column| column == name))
         };
         let open = |column: &&Column| column.may_update && !column.generated && !column.always;
-        let free = |column: &&Column| open(column) && !bound(&column.name) && self.tenant.as_ref() != Some(&column.name);
+        let free =
+            |column: &&Column| open(column) && !bound(&column.name) && self.tenant.as_ref() != Some(&column.name);
         self.columns.iter().find(free).or_else(|| self.columns.iter().find(open))
     }
 }

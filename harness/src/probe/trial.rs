@@ -140,8 +140,7 @@ pub enum Relation {
 
 impl Relation {
     /// All, in the order of reports.
-    pub const ALL: [Self; 6] =
-        [Self::Own, Self::Foreign, Self::None, Self::Empty, Self::Malformed, Self::Switched];
+    pub const ALL: [Self; 6] = [Self::Own, Self::Foreign, Self::None, Self::Empty, Self::Malformed, Self::Switched];
 
     /// The word.
     pub fn word(self) -> &'static str {

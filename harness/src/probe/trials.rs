@@ -38,7 +38,14 @@ impl Made<'_> {
         for (number, subject) in self.schema.subjects.iter().enumerate() {
             let cast = self.cast(subject);
             let touches = subject.rights.usage
-                && [subject.rights.select, subject.rights.insert, subject.rights.update, subject.rights.delete, subject.rights.truncate].contains(&true);
+                && [
+                    subject.rights.select,
+                    subject.rights.insert,
+                    subject.rights.update,
+                    subject.rights.delete,
+                    subject.rights.truncate,
+                ]
+                .contains(&true);
             if !touches {
                 continue;
             }

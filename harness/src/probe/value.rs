@@ -78,7 +78,9 @@ fn typed(base: &str, size: Option<usize>, canary: Canary, mint: &Mint) -> Vec<St
         "json" | "jsonb" => vec![mint.json(canary).to_string(), format!("[\"{}\"]", mint.text(canary))],
         "bytea" => vec![format!("\\x{}", hex::encode(mint.bytes(canary)))],
         "inet" | "cidr" => vec![mint.inet(canary).to_string()],
-        "macaddr" => vec![format!("02:00:00:{:02x}:{:02x}:{:02x}", canary.owner.index() & 0xff, canary.row & 0xff, day)],
+        "macaddr" => {
+            vec![format!("02:00:00:{:02x}:{:02x}:{:02x}", canary.owner.index() & 0xff, canary.row & 0xff, day)]
+        }
         "xml" => vec![format!("<a>{}</a>", mint.text(canary))],
         "tsvector" => vec![mint.text(canary)],
         "int4range" | "int8range" | "numrange" => vec![format!("[{number},{})", number + 1)],
@@ -90,7 +92,8 @@ fn typed(base: &str, size: Option<usize>, canary: Canary, mint: &Mint) -> Vec<St
         "hstore" => vec![format!("\"{0}\"=>\"{0}\"", mint.text(canary))],
         // A type that is not known here: what its input takes is found out.
         _ => {
-            let mut tried = vec![mint.text(canary), format!("({number},{number})"), format!("{{\"a\":\"{}\"}}", mint.text(canary))];
+            let mut tried =
+                vec![mint.text(canary), format!("({number},{number})"), format!("{{\"a\":\"{}\"}}", mint.text(canary))];
             if let Some(size) = size {
                 tried.push(format!("[{}]", vec![number.to_string(); size].join(",")));
             }
