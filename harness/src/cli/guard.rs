@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use partywall::error::{Error, Result};
 use partywall::exit_code::ExitCode;
 use partywall::guard::config::Config;
+use partywall::guard::prove::prove;
 use partywall::guard::review::review;
 use partywall::report::guard::to_text;
 use partywall::requirement::Severity;
@@ -38,7 +39,8 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
     let mut connection = connect(&args.database_url).await?;
-    let (_, _, mut report) = review(&mut connection, &config, &args.roles).await?;
+    let (catalog, tenancy, mut report) = review(&mut connection, &config, &args.roles).await?;
+    prove(&mut connection, &catalog, &tenancy, &mut report).await?;
     close(connection).await?;
     report.suppress(&config);
     let code = report.exit_code();

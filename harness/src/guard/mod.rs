@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod config;
 pub mod expression;
 pub mod finding;
+pub mod prove;
 pub mod report;
 pub mod review;
 pub mod rule;
