@@ -6,6 +6,7 @@ use std::sync::Arc;
 use partywall::campaign::Interrupt;
 use partywall::guard::config::Config;
 use partywall::guard::folder;
+use partywall::guard::prove::prove;
 use partywall::guard::review::review;
 use partywall::migration::Folder;
 use partywall::probe::{Asked, Mode, Probe};
@@ -24,7 +25,8 @@ fn role(wall: &Wall) -> anyhow::Result<String> {
 /// What guard says where it is told the application's role.
 async fn guarded(ground: &Ground, wall: &Wall, side: Side) -> anyhow::Result<Said> {
     let mut connection = connect(&ground.put(wall, side).await?).await?;
-    let (_, _, report) = review(&mut connection, &Config::default(), &[role(wall)?]).await?;
+    let (catalog, tenancy, mut report) = review(&mut connection, &Config::default(), &[role(wall)?]).await?;
+    prove(&mut connection, &catalog, &tenancy, &mut report).await?;
     close(connection).await?;
     let violations = report.findings.into_iter().filter(|finding| finding.severity != Severity::Info);
     let told = violations.map(|f| (f.rule, f.object.label(), format!("{} ({})", f.sentence, f.certainty.word())));

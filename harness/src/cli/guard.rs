@@ -10,6 +10,7 @@ use partywall::guard::catalog::Catalog;
 use partywall::guard::config::Config;
 use partywall::guard::folder;
 use partywall::guard::reach::Matrix;
+use partywall::guard::prove::prove;
 use partywall::guard::review::review;
 use partywall::guard::rule::catalogue;
 use partywall::guard::tenancy::Tenancy;
@@ -79,9 +80,10 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 
 async fn reviewed(url: &str, config: &Config, args: &Args) -> Result<(Catalog, Tenancy, Report)> {
     let mut connection = connect(url).await?;
-    let concluded = review(&mut connection, config, &args.roles).await?;
+    let (catalog, tenancy, mut report) = review(&mut connection, config, &args.roles).await?;
+    prove(&mut connection, &catalog, &tenancy, &mut report).await?;
     close(connection).await?;
-    Ok(concluded)
+    Ok((catalog, tenancy, report))
 }
 
 /// Reviews what the migrations in `dir` make, and what there is after each of them.

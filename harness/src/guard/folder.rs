@@ -41,6 +41,7 @@ pub async fn review(
     let applied = apply(folder, url).await?;
     let mut connection = connect(url).await?;
     let (catalog, tenancy, mut report) = super::review::review(&mut connection, config, named).await?;
+    super::prove::prove(&mut connection, &catalog, &tenancy, &mut report).await?;
     close(connection).await?;
     report.database = folder.root.display().to_string();
     let number = folder.migrations.len();

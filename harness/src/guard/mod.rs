@@ -5,6 +5,7 @@ pub mod config;
 pub mod expression;
 pub mod finding;
 pub mod folder;
+pub mod prove;
 pub mod reach;
 pub mod report;
 pub mod review;

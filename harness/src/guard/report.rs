@@ -42,6 +42,8 @@ pub struct Report {
     pub application_roles: Vec<Taken>,
     /// The tenants' tables.
     pub tenant_tables: Vec<Taken>,
+    /// Schemas that are a tenant each, in groups that hold the same tables.
+    pub tenant_schemas: Vec<Vec<String>>,
     /// What says which tenant is bound.
     pub tenant_context: Vec<String>,
     /// How many rules were tried.
@@ -57,10 +59,15 @@ pub struct Report {
 }
 
 impl Report {
+    /// True when there was nothing to judge.
+    pub fn is_empty(&self) -> bool {
+        self.tenant_schemas.is_empty() && (self.tenant_tables.is_empty() || self.application_roles.is_empty())
+    }
+
     /// The exit code: a violation that is sure, then what could not be decided or nothing to judge, then none.
     pub fn exit_code(&self) -> ExitCode {
         let violations: Vec<&Finding> = self.findings.iter().filter(|f| f.severity != Severity::Info).collect();
-        let nothing = self.tenant_tables.is_empty() || self.application_roles.is_empty();
+        let nothing = self.is_empty();
         match () {
             () if violations.iter().any(|finding| finding.certainty != Certainty::Suspected) => ExitCode::Violated,
             () if nothing || !violations.is_empty() => ExitCode::Inconclusive,

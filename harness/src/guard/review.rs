@@ -71,6 +71,11 @@ pub(super) fn conclude(catalog: &Catalog, tenancy: &Tenancy) -> Result<Report> {
         tenant_tables: tables
             .map(|(relation, table)| Taken { name: relation.label(), because: table.because.clone() })
             .collect(),
+        tenant_schemas: tenancy
+            .schemas
+            .iter()
+            .map(|group| group.iter().filter_map(|oid| Some(catalog.schemas.get(oid)?.name.clone())).collect())
+            .collect(),
         tenant_context: tenancy.contexts().map(String::from).collect(),
         rules: count,
         findings: review.found.into_values().collect(),
@@ -78,7 +83,10 @@ pub(super) fn conclude(catalog: &Catalog, tenancy: &Tenancy) -> Result<Report> {
         notes: crate::postgres::warnings(major, minor),
         not_tried: Vec::new(),
     };
-    if report.tenant_tables.is_empty() {
+    if !report.tenant_schemas.is_empty() {
+        let groups: Vec<String> = report.tenant_schemas.iter().map(|group| group.join(", ")).collect();
+        report.notes.push(format!("schemas with the same tables are taken for a tenant each: {}", groups.join("; ")));
+    } else if report.tenant_tables.is_empty() {
         report.notes.push(
             "no tenant's table was found: name the columns in tenant_columns or the tables in tenant_tables of partywall.toml".into(),
         );

@@ -52,8 +52,11 @@ pub struct Tenancy {
     tables: BTreeMap<Oid, TenantTable>,
     contexts: BTreeSet<String>,
     identifying: HashSet<(Oid, i16)>,
+    following: HashSet<(Oid, i16)>,
     /// The application's database roles.
     pub application: Vec<ApplicationRole>,
+    /// Groups of schemas that hold the same tables: a schema is a tenant.
+    pub schemas: Vec<Vec<Oid>>,
 }
 
 impl Tenancy {
@@ -69,6 +72,10 @@ impl Tenancy {
         tenancy.by_column(catalog, config, &compared);
         tenancy.by_reference(catalog, config);
         tenancy.by_parent(catalog);
+        let keys =
+            catalog.constraints.iter().filter(|key| key.references.is_some_and(|to| tenancy.is_tenant_table(to)));
+        tenancy.following = keys.flat_map(|key| key.columns.iter().map(|column| (key.relation, *column))).collect();
+        tenancy.schemas = alike(catalog, &tenancy);
         tenancy.application = application(catalog, &tenancy, config, named)?;
         Ok(tenancy)
     }
@@ -106,6 +113,11 @@ impl Tenancy {
     /// True when a column says who or what somebody or something is: it is a key by itself, or refers to one.
     pub fn identifies(&self, relation: Oid, column: i16) -> bool {
         self.identifying.contains(&(relation, column))
+    }
+
+    /// True when a column refers to a tenant's row: whose the row is follows from it.
+    pub fn follows(&self, relation: Oid, column: i16) -> bool {
+        self.following.contains(&(relation, column))
     }
 
     fn told(&mut self, catalog: &Catalog, config: &Config) -> Result<()> {
@@ -156,7 +168,7 @@ impl Tenancy {
                 self.contexts.insert(comparison.context.clone());
             }
         }
-        if self.contexts.is_empty() {
+        if self.contexts.is_empty() && self.tables.is_empty() {
             let most = counts.iter().max_by_key(|(context, count)| (**count, std::cmp::Reverse(**context)));
             self.contexts.extend(most.map(|(context, _)| context.to_string()));
         }
@@ -302,6 +314,27 @@ fn compared(catalog: &Catalog) -> Vec<(Oid, Comparison)> {
     found
 }
 
+/// Groups of schemas of which each holds at least half of the tables of the others, and none with a tenant's column.
+fn alike(catalog: &Catalog, tenancy: &Tenancy) -> Vec<Vec<Oid>> {
+    let mut tables: BTreeMap<Oid, BTreeSet<&str>> = BTreeMap::new();
+    for relation in
+        catalog.relations.values().filter(|relation| relation.kind.is_table() && relation.extension.is_none())
+    {
+        if !tenancy.is_tenant_table(relation.oid) && !relation.is_partition {
+            tables.entry(relation.schema_oid).or_default().insert(&relation.name);
+        }
+    }
+    let mut groups: Vec<(&BTreeSet<&str>, Vec<Oid>)> = Vec::new();
+    for (schema, own) in &tables {
+        let shares = |first: &&BTreeSet<&str>| first.intersection(own).count() * 2 >= first.len().max(own.len());
+        match groups.iter_mut().find(|(first, _)| shares(first)) {
+            Some((_, group)) => group.push(*schema),
+            None => groups.push((own, vec![*schema])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).filter(|group| group.len() > 1).collect()
+}
+
 fn identifying(catalog: &Catalog) -> HashSet<(Oid, i16)> {
     let mut found = HashSet::new();
     for constraint in &catalog.constraints {
@@ -357,10 +390,22 @@ fn application(
     let holds = |role: &&Role| catalog.inherited(role.oid).iter().any(|held| granted.contains(held));
     let ours = |role: &&Role| !role.superuser && !role.is_predefined();
     let owns = |role: &Role| owners.contains(&role.oid);
-    let plain = |role: &&Role| ours(role) && role.login && !role.bypass_rls && !owns(role);
+    let becomes = |role: &Role| {
+        let reach = catalog.settable(role.oid).union(catalog.inherited(role.oid));
+        reach
+            .into_iter()
+            .filter_map(|other| catalog.roles.get(other))
+            .any(|other| owns(other) || other.bypass_rls || other.superuser)
+    };
+    let plain = |role: &&Role| ours(role) && role.login && !role.bypass_rls && !role.replication && !owns(role);
+    let clean = |role: &&Role| plain(role) && !becomes(role);
     let leaf = |role: &&Role| !catalog.memberships.iter().any(|membership| membership.role == role.oid);
     type Tier<'t> = (&'static str, Box<dyn Fn(&&Role) -> bool + 't>);
-    let tiers: [Tier<'_>; 5] = [
+    let tiers: [Tier<'_>; 6] = [
+        (
+            "it may log in, owns no tenant's table, becomes no owner and holds privileges on one",
+            Box::new(|role| clean(role) && holds(role)),
+        ),
         (
             "it may log in, owns no tenant's table and holds privileges on one",
             Box::new(move |role| plain(role) && holds(role)),

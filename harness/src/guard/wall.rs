@@ -6,20 +6,19 @@ use super::expression::{Evaluator, Truth, Whose};
 impl<'a> Evaluator<'a> {
     /// Whether rows that are there and are `whose` can be seen, changed or deleted by the command.
     pub fn lets(&self, relation: &'a Relation, command: Command, whose: &Whose) -> Truth {
-        self.through(relation, command, whose, |policy| policy.visible(command))
+        self.through(relation, command, |policy| Some(self.condition(policy.visible(command)?, relation, whose)))
     }
 
     /// Whether the command may leave a row behind that is `whose`.
     pub fn accepts(&self, relation: &'a Relation, command: Command, whose: &Whose) -> Truth {
-        self.through(relation, command, whose, |policy| policy.checked(command))
+        self.through(relation, command, |policy| Some(self.condition_of_new(policy.checked(command)?, relation, whose)))
     }
 
     fn through(
         &self,
         relation: &'a Relation,
         command: Command,
-        whose: &Whose,
-        condition: impl Fn(&'a Policy) -> Option<&'a str>,
+        condition: impl Fn(&'a Policy) -> Option<Truth>,
     ) -> Truth {
         let role = self.role();
         if self.catalog().bypasses(role, relation) {
@@ -31,7 +30,7 @@ impl<'a> Evaluator<'a> {
                 continue;
             }
             let one = match condition(policy) {
-                Some(text) => self.condition(text, relation, whose).is(true, false, false),
+                Some(truth) => truth.is(true, false, false),
                 // A policy that says nothing of this side restricts nothing there, and opens nothing.
                 None if policy.permissive => Truth::no(),
                 None => Truth::yes(),

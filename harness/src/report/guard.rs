@@ -81,7 +81,7 @@ fn total(report: &Report) -> String {
     ];
     let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
     match parts.is_empty() {
-        true if report.tenant_tables.is_empty() || report.application_roles.is_empty() => "nothing to judge".into(),
+        true if report.is_empty() => "nothing to judge".into(),
         true => "no findings".into(),
         false => format!("findings: {}", parts.join(", ")),
     }

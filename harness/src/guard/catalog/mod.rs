@@ -21,7 +21,7 @@ use crate::target::copy::execute;
 pub use constraint::{Constraint, ConstraintKind, Index};
 pub use function::{Function, Trigger, Volatility};
 pub use grant::{DefaultGrant, Grant, ObjectKind, PUBLIC, Privilege};
-pub use outside::{LargeObjects, Publication, RoleSetting};
+pub use outside::{LargeObjects, Publication, RoleSetting, ServerFunction};
 pub use policy::{Command, Policy};
 pub use relation::{Column, Kind, Relation, Rule, Schema};
 pub use role::{Membership, Role};
@@ -63,6 +63,8 @@ pub struct Catalog {
     pub publications: Vec<Publication>,
     /// Who owns large objects.
     pub large_objects: Vec<LargeObjects>,
+    /// Functions that reach the server's files, and who may call them.
+    pub server_functions: Vec<ServerFunction>,
     /// Settings that a role or the database starts with.
     pub settings: Vec<RoleSetting>,
     /// What a view, materialised view or rule reads: relation to relations.
@@ -126,6 +128,7 @@ impl Catalog {
             indexes: constraint::indexes(connection).await?,
             publications: outside::publications(connection).await?,
             large_objects: outside::large_objects(connection).await?,
+            server_functions: outside::server_functions(connection).await?,
             settings: outside::settings(connection).await?,
             extensions: outside::extensions(connection).await?,
             server,

@@ -29,6 +29,15 @@ pub struct LargeObjects {
     pub count: i64,
 }
 
+/// A function of the server's own that reaches its files, granted to somebody.
+#[derive(Clone, Debug, FromRow)]
+pub struct ServerFunction {
+    /// Its name.
+    pub name: String,
+    /// Who may call it.
+    pub grantee: Oid,
+}
+
 /// A setting that sessions start with.
 #[derive(Clone, Debug, FromRow)]
 pub struct RoleSetting {
@@ -48,6 +57,13 @@ pub(super) async fn publications(connection: &mut PgConnection) -> Result<Vec<Pu
 pub(super) async fn large_objects(connection: &mut PgConnection) -> Result<Vec<LargeObjects>> {
     let query = "SELECT lomowner::int8 AS owner, count(*) AS count FROM pg_largeobject_metadata GROUP BY lomowner";
     read::all(connection, "large objects", query).await
+}
+
+pub(super) async fn server_functions(connection: &mut PgConnection) -> Result<Vec<ServerFunction>> {
+    let query = "SELECT DISTINCT p.proname::text AS name, x.grantee::int8 FROM pg_proc p, aclexplode(p.proacl) x \
+         WHERE p.pronamespace = 'pg_catalog'::regnamespace AND x.grantee <> p.proowner AND p.proname IN \
+         ('pg_read_file', 'pg_read_binary_file', 'pg_ls_dir', 'pg_stat_file', 'lo_import', 'lo_export', 'pg_file_write')";
+    read::all(connection, "functions of the server", query).await
 }
 
 pub(super) async fn settings(connection: &mut PgConnection) -> Result<Vec<RoleSetting>> {

@@ -112,6 +112,16 @@ impl Relation {
         format!("{}.{}", crate::target::copy::quoted(&self.schema), crate::target::copy::quoted(&self.name))
     }
 
+    /// Its name as the server writes it: quoted where it must be.
+    pub fn written(&self) -> String {
+        let plain = |name: &str| {
+            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            name.chars().all(fits) && !name.starts_with(|c: char| c.is_ascii_digit())
+        };
+        let part = |name: &str| if plain(name) { name.to_string() } else { crate::target::copy::quoted(name) };
+        format!("{}.{}", part(&self.schema), part(&self.name))
+    }
+
     /// Its name as people read it.
     pub fn label(&self) -> String {
         format!("{}.{}", self.schema, self.name)

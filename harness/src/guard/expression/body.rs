@@ -37,6 +37,8 @@ pub enum Step {
     Raise,
     /// A statement whose answer nobody reads.
     Run(Box<Statement>),
+    /// `EXECUTE` of a text that is made up as it runs.
+    Dynamic(Expr),
     /// What is not followed.
     Unread(String),
 }
@@ -83,11 +85,32 @@ impl Body {
         }
     }
 
+    /// The texts that it runs as statements, made up as it runs.
+    pub fn made_up(&self) -> Vec<&Expr> {
+        fn all<'s>(steps: &'s [Step], found: &mut Vec<&'s Expr>) {
+            for step in steps {
+                match step {
+                    Step::Dynamic(text) => found.push(text),
+                    Step::If(_, then, otherwise) => {
+                        all(then, found);
+                        all(otherwise, found);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let mut found = Vec::new();
+        if let Self::Steps(steps) = self {
+            all(steps, &mut found);
+        }
+        found
+    }
+
     /// True when it has a part that is not followed.
     pub fn has_unread(&self) -> bool {
         fn any(steps: &[Step]) -> bool {
             steps.iter().any(|step| match step {
-                Step::Unread(_) => true,
+                Step::Unread(_) | Step::Dynamic(_) => true,
                 Step::If(_, then, otherwise) => any(then) || any(otherwise),
                 _ => false,
             })
@@ -124,7 +147,7 @@ fn gather(steps: &[Step], found: &mut Vec<Expr>) {
                 gather(otherwise, found);
             }
             Step::Run(statement) => found.extend(query_of(statement)),
-            Step::Return(None) | Step::Raise | Step::Unread(_) => {}
+            Step::Return(None) | Step::Raise | Step::Dynamic(_) | Step::Unread(_) => {}
         }
     }
 }
@@ -140,7 +163,7 @@ fn run(steps: &[Step], found: &mut Vec<Statement>) {
             }
             Step::Let(_, expression) | Step::Return(Some(expression)) => found.extend(query_statement(expression)),
             Step::Run(statement) => found.push(statement.as_ref().clone()),
-            Step::Return(None) | Step::Raise | Step::Unread(_) => {}
+            Step::Return(None) | Step::Raise | Step::Dynamic(_) | Step::Unread(_) => {}
         }
     }
 }
@@ -238,8 +261,7 @@ impl Steps {
         }
         if self.take("RETURN") {
             if self.take("QUERY") {
-                let tokens = self.statement();
-                return asked(&tokens);
+                return self.statement_or_made_up();
             }
             let tokens = self.statement();
             if tokens.is_empty() {
@@ -253,11 +275,10 @@ impl Steps {
             self.statement();
             return if quiet { Step::Let(String::new(), null()) } else { Step::Raise };
         }
-        let nested = ["FOR", "WHILE", "LOOP", "FOREACH", "CASE", "BEGIN", "DECLARE", "EXECUTE", "OPEN", "FETCH", "GET"];
-        let first = self.word(0);
-        if nested.contains(&first.as_str())
-            && !(first == "EXECUTE" || first == "GET" || first == "OPEN" || first == "FETCH")
-        {
+        if self.word(0) == "EXECUTE" {
+            return self.statement_or_made_up();
+        }
+        if ["FOR", "WHILE", "LOOP", "FOREACH", "CASE", "BEGIN", "DECLARE"].contains(&self.word(0).as_str()) {
             // Loops are not followed; the statements in them are still read one by one.
             let tokens = self.until(&["LOOP", "BEGIN"]);
             self.at += 1;
@@ -277,6 +298,20 @@ impl Steps {
             return parse(&text).map_or(Step::Unread(text), |e| Step::Let(name.value.to_lowercase(), e));
         }
         asked(&tokens)
+    }
+
+    /// A statement, or `EXECUTE` and the text of one.
+    fn statement_or_made_up(&mut self) -> Step {
+        if !self.take("EXECUTE") {
+            return asked(&self.statement());
+        }
+        let text = self.until(&["USING", "INTO"]);
+        self.statement();
+        match (text.as_slice(), parse(&joined(&text))) {
+            ([Token::SingleQuotedString(statement)], _) => ran(statement),
+            (_, Some(expression)) => Step::Dynamic(expression),
+            (_, None) => Step::Unread(joined(&text)),
+        }
     }
 
     fn decision(&mut self) -> Step {
@@ -381,7 +416,7 @@ impl<'a> Evaluator<'a> {
         };
         let value = if function.definer { self.as_role(function.owner, evaluate) } else { evaluate() };
         match value {
-            Value::Unknown(_) if self.tenancy.carries(&label) => carried(),
+            Value::Unknown(_) | Value::Column { .. } if self.tenancy.carries(&label) => carried(),
             other => other,
         }
     }
@@ -413,6 +448,7 @@ impl<'a> Evaluator<'a> {
                 Step::Return(None) => return Value::Null,
                 Step::Raise => return Value::Error,
                 Step::Run(_) => {}
+                Step::Dynamic(_) => return Value::unread("EXECUTE"),
                 Step::Unread(what) => return Value::unread(format!("`{what}`")),
             }
         }

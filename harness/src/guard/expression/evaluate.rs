@@ -30,6 +30,8 @@ pub enum Bound {
 pub(super) enum Source<'a> {
     /// Of a relation, and whose.
     Relation(&'a Relation, Whose),
+    /// Of a relation, about to be written, and whose it will be.
+    New(&'a Relation, Whose),
     /// Of a query: its columns.
     Derived(Vec<(String, Value)>),
 }
@@ -100,10 +102,19 @@ impl<'a> Evaluator<'a> {
 
     /// What `text`, a condition on a row of `relation`, comes to when the row is `whose`.
     pub fn condition(&self, text: &str, relation: &'a Relation, whose: &Whose) -> Truth {
+        self.holds(text, relation, Source::Relation(relation, whose.clone()))
+    }
+
+    /// As [`Evaluator::condition`], of a row that is about to be written: its writer chooses what it says.
+    pub fn condition_of_new(&self, text: &str, relation: &'a Relation, whose: &Whose) -> Truth {
+        self.holds(text, relation, Source::New(relation, whose.clone()))
+    }
+
+    fn holds(&self, text: &str, relation: &'a Relation, source: Source<'a>) -> Truth {
         let Some(expression) = self.parsed(text) else {
             return Truth::any(unread("an expression that cannot be parsed"));
         };
-        let row = self.row(relation.name.clone(), Source::Relation(relation, whose.clone()));
+        let row = self.row(relation.name.clone(), source);
         self.deeper(|| self.value(&expression, &Scope { rows: vec![row], ..Scope::default() })).truth()
     }
 
@@ -211,7 +222,8 @@ impl<'a> Evaluator<'a> {
             }
             Expr::Array(Array { elem, .. }) => Value::List(elem.iter().map(|one| self.value(one, scope)).collect()),
             Expr::Tuple(parts) => Value::Tuple(parts.iter().map(|one| self.value(one, scope)).collect()),
-            Expr::Trim { expr, .. } | Expr::Substring { expr, .. } => derived("text", vec![self.value(expr, scope)]),
+            Expr::Trim { expr, .. } => self.value(expr, scope),
+            Expr::Substring { expr, .. } => derived("a part of it", vec![self.value(expr, scope)]),
             Expr::Function(call) => self.called(call, scope),
             other => Value::unread(format!("`{other}`")),
         }
@@ -246,8 +258,9 @@ impl<'a> Evaluator<'a> {
                 continue;
             }
             match &row.source {
-                Source::Relation(relation, whose) => {
-                    if let Some(value) = self.column(row.place, relation, whose, column) {
+                Source::Relation(relation, whose) | Source::New(relation, whose) => {
+                    let chosen = matches!(row.source, Source::New(..));
+                    if let Some(value) = self.column(row.place, relation, whose, column, chosen) {
                         return value;
                     }
                 }
@@ -263,17 +276,24 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The value of a column in a row; none when the relation has no such column.
-    fn column(&self, place: usize, relation: &Relation, whose: &Whose, name: &str) -> Option<Value> {
+    fn column(&self, place: usize, relation: &Relation, whose: &Whose, name: &str, chosen: bool) -> Option<Value> {
         let column = relation.column(name)?;
         if *whose != Whose::Shared && self.tenancy.column_of(relation.oid) == Some(name) {
+            if *whose == Whose::Alike && column.type_name.ends_with("citext") {
+                return Some(Value::Tenant(Whose::Own));
+            }
             return Some(Value::Tenant(whose.clone()));
         }
         Some(Value::Column {
             place,
             whose: whose.clone(),
             name: name.into(),
-            identifies: self.tenancy.identifies(relation.oid, column.number),
+            identifies: match chosen {
+                true => self.tenancy.follows(relation.oid, column.number),
+                false => self.tenancy.identifies(relation.oid, column.number),
+            },
             not_null: column.not_null,
+            chosen,
         })
     }
 
@@ -337,9 +357,9 @@ impl<'a> Evaluator<'a> {
                 let path = format!("{path}->{word}");
                 if self.tenancy.carries(&path) { Value::Tenant(Whose::Own) } else { Value::Context(path) }
             }
-            Value::Column { place, whose, name, .. } => {
+            Value::Column { place, whose, name, chosen, .. } => {
                 let name = format!("{name}->{word}");
-                Value::Column { place, whose, name, identifies: false, not_null: false }
+                Value::Column { place, whose, name, identifies: false, not_null: false, chosen }
             }
             Value::Text(text) if text.is_empty() => Value::Error,
             Value::Text(_) => Value::Null,
@@ -408,8 +428,18 @@ impl<'a> Evaluator<'a> {
                 .reduce(|otherwise, value| coalesced(value, otherwise))
                 .unwrap_or(Value::Null),
             ("array_agg" | "bool_or" | "any_value" | "min" | "max", [_]) => arguments.swap_remove(0),
-            ("pg_has_role", _) => Value::Unknown(BTreeSet::from([Cause::DatabaseRole])),
-            ("unnest" | "lower" | "upper" | "btrim" | "uuid" | "text", [_]) => arguments.swap_remove(0),
+            ("pg_has_role", [Value::Text(role), _] | [_, Value::Text(role), _]) => {
+                match self.catalog.role_named(role) {
+                    Some(other) => {
+                        Value::Truth(Truth::known(self.catalog.settable(self.role.get()).contains(&other.oid)))
+                    }
+                    None => Value::Error,
+                }
+            }
+            ("lower" | "upper" | "initcap", [Value::Tenant(Whose::Alike)]) => Value::Tenant(Whose::Own),
+            ("unnest" | "lower" | "upper" | "initcap" | "btrim" | "uuid" | "text" | "md5" | "sha256", [_]) => {
+                arguments.swap_remove(0)
+            }
             _ => derived(&format!("{name}()"), arguments),
         }
     }
@@ -430,7 +460,8 @@ fn derived(what: &str, arguments: Vec<Value>) -> Value {
     let mut telling: Vec<&Value> = arguments.iter().filter(|argument| !matches!(argument, Value::Text(_))).collect();
     telling.dedup();
     match telling.as_slice() {
-        [only @ (Value::Context(_) | Value::Tenant(_))] => (*only).clone(),
+        // What is made of another tenant's id may be the same as what is made of one's own.
+        [only @ (Value::Context(_) | Value::Tenant(Whose::Own))] => (*only).clone(),
         [] if !arguments.is_empty() && arguments.iter().all(|argument| *argument == Value::Text(String::new())) => {
             Value::Text(String::new())
         }

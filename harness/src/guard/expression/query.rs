@@ -49,7 +49,7 @@ impl<'a> Evaluator<'a> {
     fn finished(&self, candidate: Candidate<'a>) -> Shown {
         let columns = candidate.rows.into_iter().flat_map(|row| match row.source {
             Source::Derived(columns) => columns,
-            Source::Relation(..) => Vec::new(),
+            Source::Relation(..) | Source::New(..) => Vec::new(),
         });
         Shown { when: candidate.when, columns: columns.collect(), foreign: candidate.foreign }
     }
@@ -219,7 +219,7 @@ impl<'a> Evaluator<'a> {
         let all = |row: &Row<'a>| -> Vec<(String, Value)> {
             match &row.source {
                 Source::Derived(columns) => columns.clone(),
-                Source::Relation(relation, _) => {
+                Source::Relation(relation, _) | Source::New(relation, _) => {
                     let scope = Scope { rows: vec![row.clone()], ..Scope::default() };
                     let value = |name: &str| {
                         self.value(&Expr::Identifier(sqlparser::ast::Ident::with_quote('"', name)), &scope)

@@ -13,6 +13,8 @@ pub enum Whose {
     Foreign,
     /// Nobody's: its tenant is null.
     Nobody,
+    /// Another tenant's, whose id differs from the bound one's in case alone.
+    Alike,
     /// Of a tenant whose id an expression spells out.
     Literal(String),
     /// Of a relation that is no tenant's.
@@ -44,6 +46,8 @@ pub enum Value {
         identifies: bool,
         /// True when it cannot be null.
         not_null: bool,
+        /// True when whoever writes the row chooses it.
+        chosen: bool,
     },
     /// `current_user` and its like.
     DatabaseRole(String),
@@ -144,7 +148,7 @@ impl Value {
             | (Self::Column { whose, identifies, name, .. }, Self::Context(path)) => {
                 // Nobody of another tenant is the caller; but what names no person or key may be alike.
                 match (whose, identifies) {
-                    (Whose::Foreign | Whose::Literal(_), true) => Truth::no(),
+                    (Whose::Foreign | Whose::Alike | Whose::Literal(_), true) => Truth::no(),
                     _ => Truth::either(Cause::Caller(path.clone())).hanging_on(Cause::Column(name.clone())),
                 }
             }
@@ -162,6 +166,12 @@ impl Value {
             {
                 Truth::no()
             }
+            // What is compared with the tenant's id is one.
+            (Self::Tenant(Whose::Own), Self::Column { whose, name, chosen, .. })
+            | (Self::Column { whose, name, chosen, .. }, Self::Tenant(Whose::Own)) => match (whose, chosen) {
+                (Whose::Foreign | Whose::Alike | Whose::Literal(_), false) => Truth::no(),
+                _ => Truth::either(Cause::Caller("the tenant".into())).hanging_on(Cause::Column(name.clone())),
+            },
             (Self::DatabaseRole(a), Self::DatabaseRole(b)) => Truth::known(a == b),
             (Self::DatabaseRole(a), Self::Text(b)) | (Self::Text(b), Self::DatabaseRole(a)) => Truth::known(a == b),
             // A role a tenant: it may hold. One role for all: nobody is told from anybody.

@@ -21,6 +21,9 @@ pub(super) fn check(review: &mut Review<'_>) -> Result<()> {
             leakproof(review, function)?;
         }
         for role in review.roles() {
+            if exposed(review, function, role) {
+                keeps_context(review, function, role)?;
+            }
             if function.definer && exposed(review, function, role) {
                 search_path(review, function, role)?;
                 past_the_wall(review, function, role)?;
@@ -115,7 +118,7 @@ fn named(review: &Review<'_>, statement: &Statement) -> BTreeSet<Oid> {
 }
 
 /// True when a statement asks which tenant is bound, itself or through a function.
-fn consults(review: &Review<'_>, statement: &Statement) -> bool {
+pub(super) fn consults(review: &Review<'_>, statement: &Statement) -> bool {
     let mut found = false;
     let _ = visit_expressions(statement, |part| {
         found |= settings(part)
@@ -221,12 +224,52 @@ fn past_the_wall(review: &mut Review<'_>, function: &Function, role: &Role) -> R
             review.keep(draft(rule, certainty, sentence, vec![statement.to_string()]))?;
         }
     }
+    for text in body.made_up() {
+        if let Some(argument) = spliced(text, &function.argument_names) {
+            let sentence = format!(
+                "{} makes its argument {argument} part of a statement that it runs as {owner}",
+                function.label()
+            );
+            review.keep(draft("function/injectable", Certainty::Inferred, sentence, vec![text.to_string()]))?;
+        }
+    }
     if body.has_unread() && !bound {
         let sentence =
             format!("{} runs past the wall, and has statements that are made up as it runs", function.label());
         review.keep(draft("function/undecided", Certainty::Suspected, sentence, Vec::new()))?;
     }
     Ok(())
+}
+
+/// The argument that is made part of a statement's text as it is.
+fn spliced(text: &Expr, arguments: &[String]) -> Option<String> {
+    match text {
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => spliced(inner, arguments),
+        Expr::BinaryOp { left, right, .. } => spliced(left, arguments).or_else(|| spliced(right, arguments)),
+        Expr::Identifier(name) => arguments.iter().find(|argument| name.value.eq_ignore_ascii_case(argument)).cloned(),
+        Expr::Function(call) => {
+            let FunctionArguments::List(list) = &call.args else { return None };
+            let given: Vec<&Expr> = list
+                .args
+                .iter()
+                .filter_map(|argument| match argument {
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => Some(expression),
+                    _ => None,
+                })
+                .collect();
+            match (call.name.to_string().to_lowercase().as_str(), given.as_slice()) {
+                // `%s` takes its argument as it is; `%I` and `%L` quote.
+                ("format", [pattern, rest @ ..]) if pattern.to_string().contains("%s") => {
+                    rest.iter().find_map(|e| spliced(e, arguments))
+                }
+                ("concat" | "concat_ws" | "replace" | "lower" | "upper" | "coalesce", given) => {
+                    given.iter().find_map(|e| spliced(e, arguments))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 /// A definer's function that binds whatever tenant it is told.
@@ -237,21 +280,8 @@ fn sets_context(review: &mut Review<'_>, function: &Function, role: &Role) -> Re
     if statements.iter().any(|statement| !named(review, statement).is_empty()) {
         return Ok(());
     }
-    let mut set = None;
-    for statement in &statements {
-        let _ = visit_expressions(statement, |part| {
-            if let Expr::Function(call) = part
-                && call.name.to_string().ends_with("set_config")
-                && let FunctionArguments::List(list) = &call.args
-                && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(name))) = list.args.first()
-            {
-                let name = name.to_string();
-                let name = name.split("::").next().unwrap_or_default().trim_matches(['\'', '(', ')']).to_string();
-                set = set.take().or(review.tenancy.carries(&name).then_some(name));
-            }
-            ControlFlow::<()>::Continue(())
-        });
-    }
+    let set = statements.iter().find_map(|statement| bindings(review, statement).into_iter().next());
+    let set = set.map(|(setting, _)| setting);
     let Some(setting) = set.filter(|_| function.inputs > 0) else { return Ok(()) };
     review.keep(Draft {
         rule: "function/sets-context",
@@ -260,6 +290,45 @@ fn sets_context(review: &mut Review<'_>, function: &Function, role: &Role) -> Re
         sentence: format!("{} binds whatever tenant it is told", function.label()),
         evidence: vec![format!("it sets {setting} from an argument"), format!("{} may call it", role.name)],
         remedy: format!("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC, {};", function.sql(), quoted(&role.name)),
+    })
+}
+
+/// The tenant's settings that a statement sets, and whether they outlive the transaction.
+fn bindings(review: &Review<'_>, statement: &Statement) -> Vec<(String, bool)> {
+    let mut found = Vec::new();
+    let _ = visit_expressions(statement, |part| {
+        if let Expr::Function(call) = part
+            && call.name.to_string().to_lowercase().ends_with("set_config")
+            && let FunctionArguments::List(list) = &call.args
+            && let [
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(name)),
+                _,
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(local)),
+            ] = list.args.as_slice()
+        {
+            let name = name.to_string();
+            let name = name.split("::").next().unwrap_or_default().trim_matches(['\'', '(', ')']).to_string();
+            if review.tenancy.carries(&name) {
+                found.push((name, local.to_string().eq_ignore_ascii_case("false")));
+            }
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    found
+}
+
+/// A function that binds a tenant for longer than a transaction: the next on the connection is that tenant.
+fn keeps_context(review: &mut Review<'_>, function: &Function, role: &Role) -> Result<()> {
+    let Some(body) = Body::of(function) else { return Ok(()) };
+    let kept = body.statements().iter().flat_map(|statement| bindings(review, statement)).find(|(_, kept)| *kept);
+    let Some((setting, _)) = kept else { return Ok(()) };
+    review.keep(Draft {
+        rule: "function/keeps-context",
+        object: function_object(function),
+        certainty: Certainty::Inferred,
+        sentence: format!("what {} binds stays bound when its transaction has ended", function.label()),
+        evidence: vec![format!("it sets {setting} for the session"), format!("{} may call it", role.name)],
+        remedy: format!("-- let {} call set_config('{setting}', …, true)", function.sql()),
     })
 }
 

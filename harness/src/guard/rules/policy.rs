@@ -7,7 +7,7 @@ use sqlparser::ast::{DataType, Expr, Value as Literal, visit_expressions, visit_
 
 use crate::error::Result;
 use crate::guard::catalog::{Command, Policy, Privilege, Relation, Role, Volatility};
-use crate::guard::expression::{Bound, Cause, Truth, Whose, parse, settings};
+use crate::guard::expression::{Body, Bound, Cause, Truth, Whose, parse, settings};
 use crate::guard::finding::Certainty;
 use crate::guard::review::{Draft, Review, function_object, relation_object};
 
@@ -103,21 +103,43 @@ fn shared(review: &mut Review<'_>, table: &Relation, role: &Role, seen: &Seen<'_
     let Some(relation) = review.catalog.relations.get(&table.oid) else { return Ok(()) };
     let column = review.tenancy.column_of(table.oid).and_then(|column| table.column(column));
     let nullable = column.is_some_and(|column| !column.not_null);
-    if nullable && review.evaluator.lets(relation, seen.command, &Whose::Nobody).is_true() {
-        let makes = review.rights(role.oid, table).contains(&Privilege::Insert)
-            && review.evaluator.accepts(relation, Command::Insert, &Whose::Nobody).is_true();
-        let what = if makes {
-            "everybody sees rows without a tenant, and anybody may make one"
-        } else {
-            "everybody sees rows without a tenant"
+    let inserts = review.rights(role.oid, table).contains(&Privilege::Insert);
+    let kinds =
+        seen.literals.iter().map(|literal| Whose::Literal(literal.clone())).chain(nullable.then_some(Whose::Nobody));
+    for whose in kinds {
+        let (rule, rows) = match &whose {
+            Whose::Literal(literal) => ("policy/literal-tenant", format!("the rows of tenant '{literal}'")),
+            _ => ("policy/null-tenant", "rows without a tenant".into()),
         };
-        tell(review, table, role, seen.command, ("policy/null-tenant", Certainty::Inferred, what.into()))?;
-    }
-    for literal in seen.literals {
-        if review.evaluator.lets(relation, seen.command, &Whose::Literal(literal.clone())).is_true() {
-            let what = format!("everybody sees the rows of tenant '{literal}'");
-            tell(review, table, role, seen.command, ("policy/literal-tenant", Certainty::Inferred, what))?;
+        review.evaluator.turn(role.oid, Bound::Tenant);
+        if review.evaluator.lets(relation, seen.command, &whose).is_true() {
+            let makes = inserts && review.evaluator.accepts(relation, Command::Insert, &whose).is_true();
+            let (rule, what) = match makes {
+                true => (rule, format!("everybody sees {rows}, and anybody may write one")),
+                false => ("policy/shared-rows", format!("everybody sees {rows}")),
+            };
+            tell(review, table, role, seen.command, (rule, Certainty::Inferred, what))?;
+            continue;
         }
+        for bound in [Bound::Unset, Bound::Empty] {
+            review.evaluator.turn(role.oid, bound);
+            if review.evaluator.lets(relation, seen.command, &whose).is_true() {
+                if matches!(&whose, Whose::Literal(literal) if stands_for_nobody(literal)) {
+                    continue;
+                }
+                let rule = if whose == Whose::Nobody { rule } else { "policy/fail-open" };
+                let what = format!("{rows} are seen where nothing is bound");
+                tell(review, table, role, seen.command, (rule, Certainty::Inferred, what))?;
+            }
+        }
+    }
+    review.evaluator.turn(role.oid, Bound::Tenant);
+    let exact = review.evaluator.lets(relation, seen.command, &Whose::Alike);
+    if column.is_some_and(|column| column.type_category == "S" || column.type_name.ends_with("citext"))
+        && exact.is_true()
+    {
+        let what = "tenants whose ids differ in case alone are taken for one".to_string();
+        tell(review, table, role, seen.command, ("policy/folded-tenant", Certainty::Inferred, what))?;
     }
     Ok(())
 }
@@ -140,7 +162,7 @@ fn new_rows(review: &mut Review<'_>, table: &Relation, role: &Role) -> Result<()
             continue;
         }
         let found = match classified(review, &foreign, &own) {
-            Some((_, certainty, _)) if foreign.is_true() => {
+            Some((_, certainty, _)) if foreign.is_true() || chosen(&foreign) => {
                 let what = match command {
                     Command::Insert => "a row may be written under another tenant",
                     _ => {
@@ -164,6 +186,11 @@ fn new_rows(review: &mut Review<'_>, table: &Relation, role: &Role) -> Result<()
         }
     }
     Ok(())
+}
+
+/// True when what decides is what the writer of a row chooses.
+fn chosen(truth: &Truth) -> bool {
+    truth.may_be_true() && truth.because.iter().all(|cause| matches!(cause, Cause::Column(_) | Cause::Caller(_)))
 }
 
 /// Which rule a condition breaks that lets rows of others through.
@@ -195,7 +222,7 @@ fn classified(review: &Review<'_>, foreign: &Truth, own: &Truth) -> Option<(&'st
         let what = format!("whether other tenants' rows are let through hangs on {flags}, which any session may set");
         return Some(("policy/flag", Certainty::Inferred, what));
     }
-    if foreign.because.contains(&Cause::DatabaseRole) {
+    if foreign.because.contains(&Cause::DatabaseRole) && rows.is_none() {
         // Where each tenant has a role of its own, the role says who it is.
         let shared = review.tenancy.application.len() == 1;
         let what = "the database role decides, and all tenants share it".to_string();
@@ -205,14 +232,31 @@ fn classified(review: &Review<'_>, foreign: &Truth, own: &Truth) -> Option<(&'st
         return suspected(format!("whether other tenants' rows are let through hangs on {unread}"));
     }
     if let Some(rows) = rows {
-        return Some(match caller {
-            Some(caller) => ("policy/lookup", Certainty::Inferred, format!("{rows} decides for {caller}")),
-            None => {
+        let known = caller.is_some() || foreign.because.contains(&Cause::DatabaseRole);
+        let of_tenants = foreign.because.iter().any(|cause| match cause {
+            Cause::Rows(name) => {
+                let plain = name.replace('"', "");
+                let (schema, table) = plain.rsplit_once('.').map_or((None, plain.as_str()), |(s, t)| (Some(s), t));
+                review
+                    .catalog
+                    .relation_named(schema, table)
+                    .is_some_and(|table| review.tenancy.is_tenant_table(table.oid))
+            }
+            _ => false,
+        });
+        let (rule, what) = match (known, of_tenants) {
+            (true, true) => (
+                "policy/not-bound-to-row",
+                format!("what the caller is in its own tenant, by {rows}, lets it see the others"),
+            ),
+            (true, false) => ("policy/lookup", format!("{rows} decides about the caller")),
+            (false, _) => {
                 let what =
                     format!("other tenants' rows are let through once {rows} holds a row that fits, whoever calls");
-                ("policy/not-bound-to-caller", Certainty::Inferred, what)
+                ("policy/not-bound-to-caller", what)
             }
-        });
+        };
+        return Some((rule, Certainty::Inferred, what));
     }
     match columns {
         Some(columns) => {
@@ -266,22 +310,55 @@ fn applying<'a>(review: &Review<'a>, table: &Relation, role: &Role) -> Vec<(&'a 
     .collect()
 }
 
-/// Values that policies spell out, which may be tenants'.
+/// Values that policies, or the functions they call, spell out, and which may be tenants'.
 fn literals(review: &Review<'_>, table: &Relation) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for policy in review.catalog.policies_of(table.oid) {
         let Some(expression) = policy.using.as_deref().and_then(parse) else { continue };
-        let _ = visit_expressions(&expression, |part| {
-            if let Expr::Value(literal) = part
-                && let Literal::SingleQuotedString(text) | Literal::Number(text, _) = &literal.value
-                && !text.is_empty()
-                && !text.contains('.')
-            {
-                found.insert(text.clone());
-            }
-            ControlFlow::<()>::Continue(())
-        });
+        let bodies =
+            called(review, &expression).into_iter().filter_map(|oid| Body::of(review.catalog.functions.get(&oid)?));
+        for expression in bodies.flat_map(|body| body.expressions()).chain([expression]) {
+            let _ = visit_expressions(&expression, |part| {
+                if let Expr::Value(literal) = part
+                    && let Literal::SingleQuotedString(text) | Literal::Number(text, _) = &literal.value
+                    && !text.is_empty()
+                    && !text.contains('.')
+                {
+                    found.insert(text.clone());
+                }
+                ControlFlow::<()>::Continue(())
+            });
+        }
     }
+    found
+}
+
+/// Ids that no tenant is given: nought, less, and the uuids of noughts or of ones.
+fn stands_for_nobody(literal: &str) -> bool {
+    let digits: Vec<char> = literal.chars().filter(|c| *c != '-').collect();
+    let uniform = digits.len() == 32 && ["0", "f"].iter().any(|one| digits.iter().all(|c| one.contains(*c)));
+    uniform || literal.parse::<i64>().is_ok_and(|number| number <= 0)
+}
+
+/// The functions that an expression calls.
+fn called(review: &Review<'_>, expression: &Expr) -> BTreeSet<i64> {
+    let mut found = BTreeSet::new();
+    let _ = visit_expressions(expression, |part| {
+        if let Expr::Function(call) = part {
+            let parts: Vec<&str> =
+                call.name.0.iter().filter_map(|part| Some(part.as_ident()?.value.as_str())).collect();
+            let count = match &call.args {
+                sqlparser::ast::FunctionArguments::List(list) => list.args.len(),
+                _ => 0,
+            };
+            if let Some((name, schema)) = parts.split_last() {
+                found.extend(
+                    review.catalog.function_called(schema.last().copied(), name, count).map(|function| function.oid),
+                );
+            }
+        }
+        ControlFlow::<()>::Continue(())
+    });
     found
 }
 
@@ -289,7 +366,6 @@ fn literals(review: &Review<'_>, table: &Relation) -> BTreeSet<String> {
 fn written(review: &mut Review<'_>, table: &Relation, role: &Role) -> Result<()> {
     for (policy, expression) in applying(review, table, role) {
         let mut told: Vec<(&'static str, Certainty, String)> = Vec::new();
-        let tenant = review.tenancy.column_of(table.oid);
         let _ = visit_expressions(&expression, |part| {
             match part {
                 Expr::Cast { expr, data_type, .. } if !is_text(data_type) => {
@@ -308,29 +384,10 @@ fn written(review: &mut Review<'_>, table: &Relation, role: &Role) -> Result<()>
                         told.push(("policy/user-metadata", Certainty::Inferred, what));
                     }
                 }
-                Expr::Function(call) => {
-                    let name = call.name.to_string().to_lowercase();
-                    let folds = name.ends_with("lower") || name.ends_with("upper");
-                    let of_tenant = tenant.is_some_and(|tenant| call.args.to_string().contains(tenant));
-                    if folds && of_tenant {
-                        told.push((
-                            "policy/folded-tenant",
-                            Certainty::Inferred,
-                            format!("takes tenants for one that differ under {name}()"),
-                        ));
-                    }
-                }
                 _ => {}
             }
             ControlFlow::<()>::Continue(())
         });
-        if tenant.and_then(|tenant| table.column(tenant)).is_some_and(|column| column.type_name.ends_with("citext")) {
-            told.push((
-                "policy/folded-tenant",
-                Certainty::Inferred,
-                "takes tenants for one that differ in case".into(),
-            ));
-        }
         for (rule, certainty, what) in told {
             let command = policy.command.unwrap_or(Command::Select);
             tell(review, table, role, command, (rule, certainty, format!("policy {} {what}", policy.name)))?;
@@ -401,26 +458,9 @@ fn lookups(review: &mut Review<'_>, table: &Relation, role: &Role, policy: &Poli
 
 /// Functions that a policy calls, and what they promise the planner.
 fn functions(review: &mut Review<'_>, table: &Relation, expression: &Expr) -> Result<()> {
-    let mut called = BTreeSet::new();
-    let _ = visit_expressions(expression, |part| {
-        if let Expr::Function(call) = part {
-            let parts: Vec<&str> =
-                call.name.0.iter().filter_map(|part| Some(part.as_ident()?.value.as_str())).collect();
-            let count = match &call.args {
-                sqlparser::ast::FunctionArguments::List(list) => list.args.len(),
-                _ => 0,
-            };
-            if let Some((name, schema)) = parts.split_last() {
-                called.extend(
-                    review.catalog.function_called(schema.last().copied(), name, count).map(|function| function.oid),
-                );
-            }
-        }
-        ControlFlow::<()>::Continue(())
-    });
-    for function in called {
+    for function in called(review, expression) {
         let Some(function) = review.catalog.functions.get(&function) else { continue };
-        let reads = crate::guard::expression::Body::of(function)
+        let reads = Body::of(function)
             .map(|body| body.expressions().iter().flat_map(settings).collect::<BTreeSet<_>>())
             .unwrap_or_default();
         if calls(function, "pg_backend_pid") {
@@ -460,7 +500,7 @@ fn functions(review: &mut Review<'_>, table: &Relation, expression: &Expr) -> Re
 }
 
 fn calls(function: &crate::guard::catalog::Function, name: &str) -> bool {
-    let Some(body) = crate::guard::expression::Body::of(function) else { return false };
+    let Some(body) = Body::of(function) else { return false };
     body.statements().iter().any(|statement| {
         let mut found = false;
         let _ = visit_expressions(statement, |part| {

@@ -111,8 +111,13 @@ fn foreign(review: &mut Review<'_>, relation: &Relation) -> Result<()> {
 }
 
 fn sequence(review: &mut Review<'_>, sequence: &Relation) -> Result<()> {
-    let table = sequence.owned_by.filter(|table| review.tenancy.is_tenant_table(*table));
-    let Some(table) = table.and_then(|table| review.catalog.relations.get(&table)) else { return Ok(()) };
+    let drawn = format!("nextval('{}'", sequence.written());
+    let numbers = |table: &&Relation| {
+        let drawn =
+            table.columns.iter().any(|c| c.default.as_deref().is_some_and(|default| default.starts_with(&drawn)));
+        sequence.owned_by == Some(table.oid) || drawn
+    };
+    let Some(table) = review.tables().into_iter().find(numbers) else { return Ok(()) };
     for role in review.roles() {
         if !review.catalog.may_use_schema(role.oid, sequence.schema_oid) {
             continue;
