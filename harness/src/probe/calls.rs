@@ -20,7 +20,9 @@ pub fn calls(cast: &Cast<'_>, routine: &Routine, subjects: &[Subject]) -> Vec<Tr
         let acts = || vec![Act::Run(routine.call(&arguments)), Act::Look];
         trials.push(made(cast.trial(Command::Call, Relation::Foreign, "with what is the other's", acts())));
         if number == 0 {
-            trials.extend(UNBOUND.map(|relation| made(cast.trial(Command::Call, relation, "with what is a tenant's", acts()))));
+            trials.extend(
+                UNBOUND.map(|relation| made(cast.trial(Command::Call, relation, "with what is a tenant's", acts()))),
+            );
         }
     }
     for arguments in sets(cast.caller) {
@@ -42,7 +44,8 @@ pub fn left(cast: &Cast<'_>, routine: &Routine, tables: &[&Subject], subjects: &
         acts.push(Act::Rollback);
         // On a connection of its own: what is left there is to be seen there, and nowhere else.
         let acts = acts.into_iter().map(|act| (Lane::Second, act)).collect();
-        let trial = cast.made(Command::Call, Relation::Switched, "what it leaves on the connection", acts, Expect::Sealed);
+        let trial =
+            cast.made(Command::Call, Relation::Switched, "what it leaves on the connection", acts, Expect::Sealed);
         trials.push(Trial { subject: routine.title(), kind: Kind::Routine, ..trial });
     }
     trials
@@ -103,7 +106,10 @@ fn is_text(kind: &str) -> bool {
 fn likeness(argument: &str, column: &str, table: &str) -> u8 {
     let bare = |name: &str| {
         let name = name.to_lowercase();
-        let name = ["p_", "in_", "_", "v_", "arg_", "the_"].iter().find_map(|p| name.strip_prefix(p).map(String::from)).unwrap_or(name);
+        let name = ["p_", "in_", "_", "v_", "arg_", "the_"]
+            .iter()
+            .find_map(|p| name.strip_prefix(p).map(String::from))
+            .unwrap_or(name);
         name.replace('_', "")
     };
     let (argument, column, table) = (bare(argument), bare(column), bare(table));
@@ -161,7 +167,7 @@ pub fn without(subjects: &[Subject], cast: &Cast<'_>, tenant: usize) -> String {
         }
     }
     let stored = subjects.iter().filter(|s| s.kind == Kind::Materialised);
-    statements.extend(stored.map(|s| format!("REFRESH MATERIALIZED VIEW {}", s.sql())));
+    statements.extend(stored.map(|s| s.refreshed(cast.may_replicate)));
     statements.join("; ")
 }
 

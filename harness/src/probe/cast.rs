@@ -76,7 +76,8 @@ impl<'a> Cast<'a> {
     /// The statement that inserts `row`, with some columns changed; none of its columns may be given.
     pub fn insert(&self, row: &Row, changed: &BTreeMap<String, Option<String>>) -> Option<String> {
         let (names, values) = self.given(row, changed)?;
-        let identity = self.subject.columns.iter().any(|column| column.always && row.given.iter().any(|(n, _)| *n == column.name));
+        let identity =
+            self.subject.columns.iter().any(|column| column.always && row.given.iter().any(|(n, _)| *n == column.name));
         let overriding = if identity { "OVERRIDING SYSTEM VALUE " } else { "" };
         Some(format!("INSERT INTO {} ({names}) {overriding}VALUES ({values})", self.subject.sql()))
     }
@@ -122,6 +123,7 @@ impl<'a> Cast<'a> {
         Trial {
             subject: self.subject.title(),
             kind: self.subject.kind,
+            owned: self.subject.owned,
             command,
             relation,
             what: what.into(),

@@ -72,12 +72,8 @@ const TELLING_CHARS_MIN: usize = 5;
 impl Ground {
     /// A ground without rows.
     pub fn new(seed: Seed, tenants: u32, rows: u32) -> Self {
-        let window = TimeWindow {
-            start_unix_s: WINDOW_START_UNIX_S,
-            seconds: WINDOW_S,
-            owners: tenants,
-            rows_per_owner: rows,
-        };
+        let window =
+            TimeWindow { start_unix_s: WINDOW_START_UNIX_S, seconds: WINDOW_S, owners: tenants, rows_per_owner: rows };
         let key = seed.canary_key(0);
         Self {
             tenants: Vec::new(),
@@ -94,7 +90,7 @@ impl Ground {
     /// Learns what the database made of planted rows: values that one tenant alone has.
     pub fn learn(&mut self) {
         let mut had: BTreeMap<&str, (BTreeSet<Option<usize>>, u32)> = BTreeMap::new();
-        for row in &self.rows {
+        for row in self.rows.iter().chain(&self.spares) {
             for value in row.values.values().flatten() {
                 let seen = had.entry(value).or_insert_with(|| (BTreeSet::new(), row.number));
                 seen.0.insert(row.tenant);
@@ -102,7 +98,8 @@ impl Ground {
         }
         let telling = had.into_iter().filter_map(|(value, (tenants, number))| {
             let [Some(tenant)] = tenants.into_iter().collect::<Vec<_>>()[..] else { return None };
-            (tells(value) && !self.is_canary(value)).then(|| (value.to_string(), self.tenants[tenant].owner, Some(number), 0))
+            (tells(value) && !self.is_canary(value))
+                .then(|| (value.to_string(), self.tenants[tenant].owner, Some(number), 0))
         });
         let telling = telling.collect();
         self.scanner = Scanner::new(self.key, self.window).with_learnt(telling);
@@ -143,7 +140,8 @@ impl Ground {
 
     /// Numbers of the tenants whose canaries are in `text` and not among those `said`.
     pub fn shown(&self, text: &str, said: &[Sighting]) -> Vec<usize> {
-        let same = |a: &Sighting, b: &Sighting| (a.owner, a.row, a.column, a.form) == (b.owner, b.row, b.column, b.form);
+        let same =
+            |a: &Sighting, b: &Sighting| (a.owner, a.row, a.column, a.form) == (b.owner, b.row, b.column, b.form);
         let unsaid = |seen: &Sighting| !said.iter().any(|said| same(said, seen));
         self.sightings(text).iter().filter(|seen| unsaid(seen)).filter_map(|seen| self.number_of(seen.owner)).collect()
     }

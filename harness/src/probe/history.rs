@@ -97,7 +97,11 @@ pub fn read(path: &Path) -> Result<Option<(Header, Vec<Record>)>> {
     let Some(Ok(first)) = lines.next() else { return Ok(None) };
     let Ok(header) = serde_json::from_str::<Header>(&first) else { return Ok(None) };
     if header.probe_schema_version != SCHEMA_VERSION {
-        return Err(Error::Usage(format!("{} is of version {}, and this reads {SCHEMA_VERSION}", path.display(), header.probe_schema_version)));
+        return Err(Error::Usage(format!(
+            "{} is of version {}, and this reads {SCHEMA_VERSION}",
+            path.display(),
+            header.probe_schema_version
+        )));
     }
     let mut records = Vec::new();
     for line in lines {

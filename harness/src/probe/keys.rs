@@ -26,7 +26,8 @@ pub fn keys(cast: &Cast<'_>, subjects: &[Subject]) -> Vec<Trial> {
 
 /// True for a key over all tenants whose values somebody may guess.
 fn tells(subject: &Subject, unique: &Unique, subjects: &[Subject]) -> bool {
-    let guessable = |column: &Column| column.base != "uuid" && !column.has_default && !column.generated && !column.always;
+    let guessable =
+        |column: &Column| column.base != "uuid" && !column.has_default && !column.generated && !column.always;
     // Below another tenant's parent nobody comes, or the parent's own key says so.
     let below = |name: &String| {
         subject.references.iter().any(|reference| {
@@ -83,7 +84,9 @@ fn unique_answers(cast: &Cast<'_>, unique: &Unique) -> Vec<Trial> {
 fn reference_answers(cast: &Cast<'_>, reference: &Reference) -> Vec<Trial> {
     let (subject, mut trials) = (cast.subject, Vec::new());
     let (Some(mine), Some(theirs)) = (cast.spare(cast.caller), cast.spare(cast.victim)) else { return trials };
-    let value = |row: &Row, name: &String| row.given.iter().find(|(given, _)| given == name).and_then(|(_, value)| value.clone());
+    let value = |row: &Row, name: &String| {
+        row.given.iter().find(|(given, _)| given == name).and_then(|(_, value)| value.clone())
+    };
     let foreign: BTreeMap<String, Option<String>> =
         reference.columns.iter().map(|name| (name.clone(), value(theirs, name))).collect();
     if foreign.values().any(Option::is_none) {
@@ -100,7 +103,8 @@ fn reference_answers(cast: &Cast<'_>, reference: &Reference) -> Vec<Trial> {
         if let (Some(own), Some(foreign)) = (own, foreign) {
             all.push(control(cast, &group, own));
             // A row below another tenant's parent is more than a sign.
-            let acts = cast.trial(Command::Constraint, Relation::Foreign, "point at the other's row", vec![Act::Run(foreign)]);
+            let acts =
+                cast.trial(Command::Constraint, Relation::Foreign, "point at the other's row", vec![Act::Run(foreign)]);
             all.push(Trial { expect: Expect::Refused, group, ..acts });
         }
         all
@@ -165,7 +169,8 @@ pub fn sequence(cast: &Cast<'_>, may_keep: bool) -> Vec<Trial> {
     let name = literal(&subject.sql());
     if subject.rights.select {
         let read = || Act::Run(format!("SELECT last_value FROM {}", subject.sql()));
-        let trial = cast.trial(Command::LastValue, Relation::Foreign, "how far it has counted for everybody", vec![read()]);
+        let trial =
+            cast.trial(Command::LastValue, Relation::Foreign, "how far it has counted for everybody", vec![read()]);
         trials.push(Trial { expect: Expect::Refused, ..trial });
     }
     // What a sequence has given is not taken back with the transaction.

@@ -70,7 +70,9 @@ impl Place {
         close(connection).await?;
         let read_only = asked.mode == Mode::ReadOnly;
         if facts.standby && !read_only {
-            return Err(Error::Usage("the server is a standby and takes no writes; probe it with --read-only, or probe the primary".into()));
+            return Err(Error::Usage(
+                "the server is a standby and takes no writes; probe it with --read-only, or probe the primary".into(),
+            ));
         }
         let mut place = Self {
             door: Door { url: asked.url.clone(), as_url: asked.as_url.clone(), identity, settings },
@@ -98,7 +100,9 @@ impl Place {
                     )));
                 }
                 place.mode = Mode::Rollback;
-                place.notes.push(format!("{why}All happens in one transaction of {} that is rolled back.", facts.database));
+                place
+                    .notes
+                    .push(format!("{why}All happens in one transaction of {} that is rolled back.", facts.database));
             }
         }
         Ok(place)
@@ -107,14 +111,19 @@ impl Place {
     async fn make_copy(&mut self, url: &str, as_url: Option<&str>) -> Result<()> {
         let name = format!("partywall_probe_{}", crate::seed::secret(4));
         // No one may be connected to what is copied, ourselves included.
-        let elsewhere = ["postgres", "template1"].into_iter().find(|other| *other != self.database).unwrap_or("postgres");
+        let elsewhere =
+            ["postgres", "template1"].into_iter().find(|other| *other != self.database).unwrap_or("postgres");
         let admin = crate::postgres::with_database(url, elsewhere);
         let mut connection = connect(&admin).await?;
         let statement = format!("CREATE DATABASE {} TEMPLATE {}", quoted(&name), quoted(&self.database));
         execute(&mut connection, &statement).await.map_err(|error| {
             let why = error.to_string();
             let why = why.split(" (in `").next().unwrap_or_default().trim_start_matches("SQL failed: ").to_string();
-            let others = if why.contains("being accessed") { ": somebody is connected to it, and Postgres copies only what nobody uses" } else { "" };
+            let others = if why.contains("being accessed") {
+                ": somebody is connected to it, and Postgres copies only what nobody uses"
+            } else {
+                ""
+            };
             Error::Usage(format!("no copy of {} can be made{others} ({why})", self.database))
         })?;
         close(connection).await?;
@@ -165,14 +174,22 @@ const FACTS: &str = "SELECT json_build_object('database', current_database(), 'u
   'standby', pg_is_in_recovery())::text";
 
 /// How the privileged connection takes the application's role.
-async fn identity(connection: &mut PgConnection, asked: &Asked, facts: &Facts, notes: &mut Vec<String>) -> Result<Identity> {
+async fn identity(
+    connection: &mut PgConnection,
+    asked: &Asked,
+    facts: &Facts,
+    notes: &mut Vec<String>,
+) -> Result<Identity> {
     let role = &asked.role;
     let known: Vec<String> = json(connection, "SELECT json_agg(rolname)::text FROM pg_roles").await?;
     if !known.contains(role) {
         return Err(crate::error::unknown("database role", role, known.iter().map(String::as_str)));
     }
     if !facts.bypasses {
-        notes.push(format!("{} does not bypass row security: what it cannot see cannot be looked at after a write.", facts.user));
+        notes.push(format!(
+            "{} does not bypass row security: what it cannot see cannot be looked at after a write.",
+            facts.user
+        ));
     }
     if let Some(url) = &asked.as_url {
         let mut own = connect(url).await?;
@@ -185,13 +202,23 @@ async fn identity(connection: &mut PgConnection, asked: &Asked, facts: &Facts, n
     }
     if facts.superuser {
         if asked.as_url.is_none() {
-            notes.push(format!("The role is taken by SET SESSION AUTHORIZATION {role}, its settings with it; --as-url signs in as it."));
+            notes.push(format!(
+                "The role is taken by SET SESSION AUTHORIZATION {role}, its settings with it; --as-url signs in as it."
+            ));
         }
         return Ok(Identity::Authorization(role.clone()));
     }
     execute(connection, &format!("BEGIN; SET LOCAL ROLE {}; ROLLBACK", quoted(role))).await.map_err(|_| {
-        Error::Usage(format!("{} cannot become {role}: GRANT {} TO {} first, or connect as a superuser", facts.user, quoted(role), quoted(&facts.user)))
+        Error::Usage(format!(
+            "{} cannot become {role}: GRANT {} TO {} first, or connect as a superuser",
+            facts.user,
+            quoted(role),
+            quoted(&facts.user)
+        ))
     })?;
-    notes.push(format!("The role is taken by SET ROLE {role}: session_user stays {}, and what depends on it is not tried.", facts.user));
+    notes.push(format!(
+        "The role is taken by SET ROLE {role}: session_user stays {}, and what depends on it is not tried.",
+        facts.user
+    ));
     Ok(Identity::Role(role.clone()))
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::filling::{Choice, choosable, document, insert, turn, typed};
 use super::ground::{Ground, Row};
 use super::session::{Answer, Session};
 use super::subject::{Kind, Reference, Subject, literal};
@@ -14,7 +15,7 @@ use crate::seed::Seed;
 /// Rows a tenant has in each table: whole and sparse ones by turns, and a last one that nothing refers to.
 pub const ROWS: u32 = 4;
 /// Places for rows that one subject has in a canary's row number.
-const PLACES: u32 = 16;
+const PLACES: u32 = 64;
 /// Times that one row is tried.
 const TRIES: usize = 8;
 /// Combinations of values that are tried for one condition at most.
@@ -27,6 +28,8 @@ pub struct Unplanted {
     pub table: i64,
     /// Why.
     pub why: String,
+    /// True where rows are there, and no further one could be made to insert.
+    pub spare: bool,
 }
 
 /// Plants, and knows what was planted.
@@ -39,9 +42,6 @@ pub struct Planter<'s> {
     /// True where the privileged role may leave out triggers.
     pub may_replicate: bool,
 }
-
-/// Candidates for each column of a row, the chosen one first.
-type Choice = BTreeMap<String, Vec<Option<String>>>;
 
 impl<'s> Planter<'s> {
     /// A planter on the privileged connection.
@@ -81,13 +81,16 @@ impl<'s> Planter<'s> {
             }
             // What a trial inserts has to be what the table takes, while all its parents are there.
             for tenant in (0..ground.tenants.len()).filter(|_| subject.owned && why.is_none()) {
-                if let Ok(row) = self.row(ground, number, Some(tenant), ROWS, false).await? {
-                    ground.spares.push(row);
+                match self.row(ground, number, Some(tenant), ROWS, false).await? {
+                    Ok(row) => ground.spares.push(row),
+                    // Its one row is there already.
+                    Err(_) if subject.is_root() => {}
+                    Err(why) => unplanted.push(Unplanted { table: subject.oid, why, spare: true }),
                 }
             }
             let planted = ground.rows.iter().any(|row| row.table == subject.oid);
             if let (Some(why), false) = (why, planted) {
-                unplanted.push(Unplanted { table: subject.oid, why });
+                unplanted.push(Unplanted { table: subject.oid, why, spare: false });
             }
         }
         ground.learn();
@@ -142,7 +145,14 @@ impl<'s> Planter<'s> {
         })
     }
 
-    async fn row(&mut self, ground: &Ground, number: usize, tenant: Option<usize>, row: u32, keep: bool) -> Result<Result<Row, String>> {
+    async fn row(
+        &mut self,
+        ground: &Ground,
+        number: usize,
+        tenant: Option<usize>,
+        row: u32,
+        keep: bool,
+    ) -> Result<Result<Row, String>> {
         let subject = &self.subjects[number];
         let mut choice = match self.choice(ground, number, tenant, row) {
             Ok(choice) => choice,
@@ -154,7 +164,8 @@ impl<'s> Planter<'s> {
         let mut last = String::new();
         for _ in 0..TRIES {
             let statement = insert(subject, &choice);
-            let returning = subject.columns.iter().map(|c| format!("x.{}::text", c.sql())).collect::<Vec<_>>().join(", ");
+            let returning =
+                subject.columns.iter().map(|c| format!("x.{}::text", c.sql())).collect::<Vec<_>>().join(", ");
             let mut answer = self.attempt(&format!("{statement} RETURNING {returning}"), keep).await?;
             if answer.error.is_some() && self.may_replicate && !choosable(&answer) {
                 // A trigger's refusal, or a ring of references.
@@ -162,7 +173,9 @@ impl<'s> Planter<'s> {
                 answer = self.attempt(&quiet, keep).await?;
             }
             let Some((code, why)) = answer.error else {
-                let Some(values) = answer.rows.pop() else { return Ok(Err("the row was left out by a trigger".into())) };
+                let Some(values) = answer.rows.pop() else {
+                    return Ok(Err("the row was left out by a trigger".into()));
+                };
                 let names = subject.columns.iter().map(|column| column.name.clone());
                 let values: BTreeMap<String, Option<String>> = names.zip(values).collect();
                 let own = tenant.map(|t| &ground.tenants[t].id);
@@ -170,7 +183,8 @@ impl<'s> Planter<'s> {
                 if own.is_some() && subject.tenant.is_some() && kept.as_ref() != own {
                     return Ok(Err("the row was put under another tenant by the database itself".into()));
                 }
-                let given = choice.iter().filter_map(|(name, values)| Some((name.clone(), values.first()?.clone()))).collect();
+                let given =
+                    choice.iter().filter_map(|(name, values)| Some((name.clone(), values.first()?.clone()))).collect();
                 return Ok(Ok(Row { table: subject.oid, tenant, number: row, values, given, statement }));
             };
             last = format!("{} ({code})", why.lines().next().unwrap_or_default());
@@ -192,7 +206,8 @@ impl<'s> Planter<'s> {
         let mut choice = Choice::new();
         for (place, column) in subject.columns.iter().enumerate() {
             let keyed = subject.uniques.iter().any(|unique| unique.columns.contains(&column.name));
-            let wordy = matches!(column.base.as_str(), "text" | "character varying" | "citext" | "uuid" | "jsonb" | "json");
+            let wordy =
+                matches!(column.base.as_str(), "text" | "character varying" | "citext" | "uuid" | "jsonb" | "json");
             let left = !keyed && sparse && (column.has_default || (!column.not_null && !wordy));
             if column.generated || left {
                 continue;
@@ -205,7 +220,16 @@ impl<'s> Planter<'s> {
                 .filter(|check| check.columns.contains(&column.name))
                 .map(|check| check.expression.as_str())
                 .collect();
-            let values = candidates(column, canary, &ground.mint, &conditions, self.seed);
+            let mut values = candidates(column, canary, &ground.mint, &conditions, self.seed);
+            if let (true, Some(tenant)) = (column.base.starts_with("json"), tenant) {
+                let id = &ground.tenants[tenant].id;
+                // One row a tenant holds a word where a policy may look for the tenant.
+                let word = ground.mint.text(canary);
+                values.splice(
+                    0..0,
+                    document(subject, &ground.mint.json(canary), if row + 2 == ROWS { &word } else { id }),
+                );
+            }
             let mut values: Vec<Option<String>> = values.into_iter().map(Some).collect();
             if !column.not_null {
                 values.push(None);
@@ -249,9 +273,10 @@ impl<'s> Planter<'s> {
             shared.get((first + row as usize) % shared.len().max(1))
         };
         let Some(chosen) = chosen else {
-            let optional = reference.columns.iter().all(|name| {
-                subject.column(name).is_some_and(|c| !c.not_null) && subject.tenant.as_ref() != Some(name)
-            });
+            let optional = reference
+                .columns
+                .iter()
+                .all(|name| subject.column(name).is_some_and(|c| !c.not_null) && subject.tenant.as_ref() != Some(name));
             return match optional || reference.target == subject.oid {
                 true => Ok(vec![None; reference.columns.len()]),
                 false => Err(format!("what {} refers to has no row", reference.name)),
@@ -353,46 +378,12 @@ impl<'s> Planter<'s> {
             (true, false) => "ROLLBACK TO SAVEPOINT planting; RELEASE SAVEPOINT planting",
         };
         // What is deferred is decided at the end.
-        let end = if within && !self.may_replicate { end.trim_start_matches("SET LOCAL session_replication_role = DEFAULT; ") } else { end };
+        let end = if within && !self.may_replicate {
+            end.trim_start_matches("SET LOCAL session_replication_role = DEFAULT; ")
+        } else {
+            end
+        };
         answer.error = answer.error.or(self.session.run(end).await?.error);
         Ok(answer)
     }
-}
-
-/// True where other values may be taken: what was wrong is a value.
-fn choosable(answer: &Answer) -> bool {
-    let code = answer.error.as_ref().map_or("", |(code, _)| code);
-    matches!(code, "23514" | "23505" | "23P01" | "23502") || code.starts_with("22") || code.starts_with("42")
-}
-
-/// The next candidate of every column that has more than one.
-fn turn(choice: &mut Choice) {
-    for values in choice.values_mut().filter(|values| values.len() > 1) {
-        values.rotate_left(1);
-    }
-}
-
-fn typed(value: Option<&str>, kind: &str) -> String {
-    value.map_or_else(|| format!("NULL::{kind}"), |value| format!("{}::{kind}", literal(value)))
-}
-
-fn insert(subject: &Subject, choice: &Choice) -> String {
-    let given: Vec<(String, String)> = subject
-        .columns
-        .iter()
-        .filter_map(|column| {
-            let value = choice.get(&column.name)?.first()?;
-            Some((column.sql(), typed(value.as_deref(), &column.kind)))
-        })
-        .collect();
-    let (names, values): (Vec<String>, Vec<String>) = given.into_iter().unzip();
-    if names.is_empty() {
-        return format!("INSERT INTO {} AS x DEFAULT VALUES", subject.sql());
-    }
-    format!(
-        "INSERT INTO {} AS x ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
-        subject.sql(),
-        names.join(", "),
-        values.join(", ")
-    )
 }

@@ -1,23 +1,24 @@
 //! A run: a place, rows, trials, their record, the judgement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::bind::Binding;
+use super::breach::shows;
 use super::engine::Engine;
 use super::ground::{Ground, Tenant};
 use super::history::{Header, SCHEMA_VERSION, Writer};
-use super::judge::{Judgement, Record, judge, shows};
+use super::judge::{Judgement, Record, judge};
 use super::place::{Asked, Mode, Place};
 use super::plant::Planter;
 use super::schema::Schema;
 use super::story::Stage;
 use super::subject::{Kind, Subject};
-use super::{tenancy, tenants};
 use super::trial::{Context, Lane};
 use super::trials::Made;
+use super::{tenancy, tenants};
 use crate::campaign::Interrupt;
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
@@ -29,6 +30,7 @@ use crate::verdict::Overall;
 
 /// Tenants of a run.
 const TENANTS: u32 = 2;
+const TENANTS_HASHED: u32 = 12;
 /// Places for rows in the canaries of a tenant.
 const PLACES: u32 = 600_000;
 
@@ -135,32 +137,48 @@ impl Probe {
             ));
         }
         let mut ground = Ground::new(self.seed, TENANTS, PLACES);
-        ground.tenant_columns = schema.subjects.iter().filter(|s| !s.is_root()).filter_map(|s| s.tenant.clone()).collect();
+        ground.tenant_columns =
+            schema.subjects.iter().filter(|s| !s.is_root()).filter_map(|s| s.tenant.clone()).collect();
         // A view has its tables' columns.
         for subject in schema.subjects.iter_mut().filter(|s| !s.kind.is_table()) {
-            subject.tenant = subject.columns.iter().map(|c| &c.name).find(|name| ground.tenant_columns.contains(*name)).cloned();
+            subject.tenant =
+                subject.columns.iter().map(|c| &c.name).find(|name| ground.tenant_columns.contains(*name)).cloned();
         }
         let mut unplanted = Vec::new();
         let mut may_replicate = false;
+        let mut adopted = BTreeMap::new();
         events(Event::Stage("probe: planting"));
         if place.mode == Mode::ReadOnly {
-            ground.tenants = tenants::found(&mut session, &schema.subjects, TENANTS).await?;
+            let tables: Vec<&Subject> =
+                schema.subjects.iter().filter(|s| s.owned && s.kind != Kind::Partition).collect();
+            ground.tenants = tenants::found(&mut session, &tables, 0).await?;
         } else {
             let mut planter = Planter::new(&mut session, &schema.subjects, self.seed).await?;
-            ground.tenants = tenants::made(&mut planter, &schema.subjects, &ground, TENANTS, self.seed).await?;
+            // Which partition a hash puts a tenant in is not to be chosen: of many tenants, each gets some.
+            let hashed = schema
+                .subjects
+                .iter()
+                .any(|s| s.owned && s.checks.iter().any(|c| c.expression.contains("satisfies_hash_partition")));
+            let count = if hashed { TENANTS_HASHED } else { TENANTS };
+            ground.tenants = tenants::made(&mut planter, &schema.subjects, &ground, count, self.seed).await?;
             unplanted = planter.plant(&mut ground).await?;
             may_replicate = planter.may_replicate;
             for stored in schema.subjects.iter().filter(|s| s.kind == Kind::Materialised) {
-                let refresh = format!("SAVEPOINT r; REFRESH MATERIALIZED VIEW {}", stored.sql());
-                let refresh = if session.is_within() { refresh.as_str() } else { refresh.trim_start_matches("SAVEPOINT r; ") };
-                let answer = session.run(refresh).await?;
-                if answer.error.is_some() && session.is_within() {
-                    session.must("ROLLBACK TO SAVEPOINT r").await?;
+                session.aside(&stored.refreshed(may_replicate)).await?;
+            }
+            for table in unplanted.iter().filter(|unplanted| !unplanted.spare).filter_map(|u| schema.subject(u.table)) {
+                let first = ground.tenants.len();
+                let found = tenants::found(&mut session, &[table], first as u32).await?;
+                if found.len() == 2 {
+                    ground.tenants.extend(found);
+                    adopted.insert(table.oid, [first, first + 1]);
                 }
             }
         }
         if ground.tenants.len() < 2 {
-            return Err(Error::Usage("two tenants are needed, and there are fewer with rows: probe a copy, where rows are planted".into()));
+            return Err(Error::Usage(
+                "two tenants are needed, and there are fewer with rows: probe a copy, where rows are planted".into(),
+            ));
         }
         let whole = session.is_within().then_some(session);
         let mut engine = Engine::new(place.door.clone(), &ground, binding.clone(), &schema.subjects, whole);
@@ -169,7 +187,14 @@ impl Probe {
         for (number, values) in chosen {
             ground.tenants[number].context = values;
         }
-        let made = Made { schema: &schema, ground: &ground, unplanted: &unplanted, mode: place.mode, may_replicate };
+        let made = Made {
+            schema: &schema,
+            ground: &ground,
+            unplanted: &unplanted,
+            adopted: &adopted,
+            mode: place.mode,
+            may_replicate,
+        };
         let (trials, gaps) = made.trials();
         events(Event::Planned(format!("{} trials of {} subjects", trials.len(), schema.subjects.len())));
         let dir = self.reports.join(&run_id);
@@ -184,7 +209,9 @@ impl Probe {
         };
         let mut writer = Writer::create(&dir.join("history.ndjson.zst"), &header)?;
         let mut engine = Engine::new(place.door.clone(), &ground, binding.clone(), &schema.subjects, whole);
-        engine.note().await?;
+        if place.mode != Mode::ReadOnly {
+            engine.note().await?;
+        }
         events(Event::Stage("probe: trying"));
         let mut records = Vec::with_capacity(trials.len());
         let planned = trials.len() as u64;
@@ -203,10 +230,16 @@ impl Probe {
             events(Event::Progress { done: records.len() as u64, planned, findings: 0 });
         }
         if !interrupt.is_raised() {
-            let broken: BTreeSet<&str> = records.iter().filter(|r| shows(r)).map(|r| r.trial.subject.as_str()).collect();
+            let broken: BTreeSet<&str> =
+                records.iter().filter(|r| shows(r)).map(|r| r.trial.subject.as_str()).collect();
             let readable = |s: &&Subject| s.owned && s.rights.usage && s.rights.select && s.parent.is_none();
             let stage = Stage {
-                tables: schema.subjects.iter().filter(readable).filter(|s| !broken.contains(s.title().as_str())).collect(),
+                tables: schema
+                    .subjects
+                    .iter()
+                    .filter(readable)
+                    .filter(|s| !broken.contains(s.title().as_str()))
+                    .collect(),
                 roles: schema.roles.iter().cloned().chain([self.asked.role.clone()]).collect(),
                 tenants: ground.tenants.len(),
                 copies: place.mode == Mode::Copy,
@@ -229,7 +262,11 @@ impl Probe {
             role: self.asked.role.clone(),
             mode: word(place.mode).into(),
             context: binding.shown(),
-            tenants: ground.tenants.iter().map(|tenant| if tenant.planted { tenant.id.clone() } else { "one that was there".into() }).collect(),
+            tenants: ground
+                .tenants
+                .iter()
+                .map(|tenant| if tenant.planted { tenant.id.clone() } else { "one that was there".into() })
+                .collect(),
             seed: self.seed.0,
             server_version: schema.version,
             notes: place.notes.clone(),

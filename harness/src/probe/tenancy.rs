@@ -15,7 +15,12 @@ use crate::guard::tenancy::Tenancy;
 ///
 /// # Errors
 /// The server does not answer, or the configuration names what is not there.
-pub async fn find(connection: &mut PgConnection, subjects: &mut [Subject], config: &Config, role: &str) -> Result<Binding> {
+pub async fn find(
+    connection: &mut PgConnection,
+    subjects: &mut [Subject],
+    config: &Config,
+    role: &str,
+) -> Result<Binding> {
     let catalog = Catalog::read(connection).await?;
     let tenancy = Tenancy::read(&catalog, config, &[role.to_string()])?;
     for subject in subjects.iter_mut() {
@@ -60,6 +65,10 @@ mod tests {
         assert_eq!(binding(["app.t"].into_iter()).shown(), "SELECT set_config('app.t', $1, true)");
         let claims = binding(["request.jwt.claims->app_metadata->org", "f()"].into_iter());
         assert_eq!(claims.width(), 1);
-        assert!(claims.shown().contains("jsonb_build_object('app_metadata', jsonb_build_object('org', to_jsonb($1::text)))"));
+        assert!(
+            claims
+                .shown()
+                .contains("jsonb_build_object('app_metadata', jsonb_build_object('org', to_jsonb($1::text)))")
+        );
     }
 }

@@ -16,6 +16,8 @@ use crate::target::copy::quoted;
 
 use super::session::Session;
 
+/// Rows of a table that are looked at to find tenants.
+const LOOKED_AT: u32 = 20_000;
 /// Values of a tenant's rows that are tried as its context.
 const CONTEXTS_MAX: usize = 60;
 
@@ -23,7 +25,13 @@ const CONTEXTS_MAX: usize = 60;
 ///
 /// # Errors
 /// The server does not answer.
-pub async fn made(planter: &mut Planter<'_>, subjects: &[Subject], ground: &Ground, count: u32, seed: Seed) -> Result<Vec<Tenant>> {
+pub async fn made(
+    planter: &mut Planter<'_>,
+    subjects: &[Subject],
+    ground: &Ground,
+    count: u32,
+    seed: Seed,
+) -> Result<Vec<Tenant>> {
     let columns = || subjects.iter().filter(|s| s.owned).filter_map(|s| Some((s, s.column(s.tenant.as_deref()?)?)));
     // What fits the narrowest column fits all that can hold the same.
     let narrow = |kind: &str| match kind.split('(').next().unwrap_or(kind) {
@@ -34,8 +42,11 @@ pub async fn made(planter: &mut Planter<'_>, subjects: &[Subject], ground: &Grou
         "numeric" => 4,
         _ => 5,
     };
-    let size = |kind: &str| kind.split(['(', ')']).nth(1).and_then(|size| size.parse::<usize>().ok()).unwrap_or(usize::MAX);
-    let Some((_, column)) = columns().min_by_key(|(_, c)| (narrow(&c.base), size(&c.base))) else { return Ok(Vec::new()) };
+    let size =
+        |kind: &str| kind.split(['(', ')']).nth(1).and_then(|size| size.parse::<usize>().ok()).unwrap_or(usize::MAX);
+    let Some((_, column)) = columns().min_by_key(|(_, c)| (narrow(&c.base), size(&c.base))) else {
+        return Ok(Vec::new());
+    };
     let name_of = |subject: &Subject| subject.tenant.clone().unwrap_or_default();
     let conditions: Vec<String> = columns()
         .flat_map(|(s, _)| s.checks.iter().filter(move |c| c.columns == [name_of(s)]).map(|c| c.expression.clone()))
@@ -52,7 +63,14 @@ pub async fn made(planter: &mut Planter<'_>, subjects: &[Subject], ground: &Grou
     for number in 0..count {
         let owner = Owner::new(number);
         let mut tried: Vec<String> = Vec::new();
-        tried.extend(listed.get(number as usize).into_iter().flatten().filter(|id| certain(&column.base, id) != Some(false)).cloned());
+        tried.extend(
+            listed
+                .get(number as usize)
+                .into_iter()
+                .flatten()
+                .filter(|id| certain(&column.base, id) != Some(false))
+                .cloned(),
+        );
         tried.extend(tenant_id(column, owner, &ground.mint, &conditions, seed));
         for id in tried {
             let mut fits = tenants.iter().all(|tenant: &Tenant| tenant.id != id);
@@ -68,30 +86,30 @@ pub async fn made(planter: &mut Planter<'_>, subjects: &[Subject], ground: &Grou
     Ok(tenants)
 }
 
-/// Tenants that are there: the two with rows in the most tables.
+/// Tenants that are there: those with rows in the most of `tables`. Owners are numbered from `first`.
 ///
 /// # Errors
 /// The server does not answer.
-pub async fn found(session: &mut Session, subjects: &[Subject], count: u32) -> Result<Vec<Tenant>> {
+pub async fn found(session: &mut Session, tables: &[&Subject], first: u32) -> Result<Vec<Tenant>> {
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-    for subject in subjects.iter().filter(|s| s.owned && s.kind != Kind::Partition) {
+    for subject in tables {
         let Some(column) = &subject.tenant else { continue };
         let sql = format!(
-            "SAVEPOINT found; SELECT {0}::text FROM (SELECT {0} FROM {1} WHERE {0} IS NOT NULL LIMIT 20000) x GROUP BY 1 ORDER BY count(*) DESC LIMIT 50",
+            "SELECT {0}::text FROM (SELECT {0} FROM {1} WHERE {0} IS NOT NULL LIMIT {LOOKED_AT}) x GROUP BY 1 ORDER BY count(*) DESC LIMIT 50",
             quoted(column),
             subject.sql()
         );
-        session.privileged().await?;
-        let answer = session.run(&sql).await?;
-        session.must("ROLLBACK TO SAVEPOINT found").await?;
+        let answer = session.aside(&sql).await?;
         for id in answer.rows.into_iter().filter_map(|mut row| row.pop().flatten()) {
             *seen.entry(id).or_default() += 1;
         }
     }
     let mut seen: Vec<(u64, String)> = seen.into_iter().map(|(id, tables)| (tables, id)).collect();
     seen.sort_by(|a, b| b.cmp(a));
-    let tenants = seen.into_iter().take(count as usize).enumerate();
-    Ok(tenants.map(|(number, (_, id))| Tenant { owner: Owner::new(number as u32), context: vec![], id, planted: false }).collect())
+    let tenants = seen.into_iter().take(2).zip(first..);
+    Ok(tenants
+        .map(|((_, id), number)| Tenant { owner: Owner::new(number), context: vec![], id, planted: false })
+        .collect())
 }
 
 /// Finds, for each tenant, what has to be bound so that it sees rows of its own: its id, or where that shows nothing, a
@@ -99,7 +117,12 @@ pub async fn found(session: &mut Session, subjects: &[Subject], count: u32) -> R
 ///
 /// # Errors
 /// The server does not answer.
-pub async fn contexts(engine: &mut Engine<'_>, binding: &Binding, ground: &Ground, subjects: &[Subject]) -> Result<BTreeMap<usize, Vec<String>>> {
+pub async fn contexts(
+    engine: &mut Engine<'_>,
+    binding: &Binding,
+    ground: &Ground,
+    subjects: &[Subject],
+) -> Result<BTreeMap<usize, Vec<String>>> {
     let mut chosen = BTreeMap::new();
     let readable: Vec<&Subject> =
         subjects.iter().filter(|s| s.owned && s.rights.select && s.rights.usage && s.kind != Kind::Partition).collect();
@@ -112,7 +135,8 @@ pub async fn contexts(engine: &mut Engine<'_>, binding: &Binding, ground: &Groun
         for row in ground.rows.iter().filter(|row| row.tenant == Some(number) && row.number == 0) {
             let subject = subjects.iter().find(|s| s.oid == row.table);
             for column in subject.into_iter().flat_map(|s| &s.columns) {
-                let keyed = matches!(column.base.as_str(), "uuid" | "bigint" | "integer" | "text" | "character varying");
+                let keyed =
+                    matches!(column.base.as_str(), "uuid" | "bigint" | "integer" | "text" | "character varying");
                 if let (true, Some(Some(value))) = (keyed, row.values.get(&column.name))
                     && !values.contains(value)
                 {
@@ -141,7 +165,13 @@ pub async fn contexts(engine: &mut Engine<'_>, binding: &Binding, ground: &Groun
 }
 
 /// True where, with `values` bound, `tenant` sees rows of its own in one table.
-async fn shows(engine: &mut Engine<'_>, binding: &Binding, values: &[String], tenant: usize, tables: &[&Subject]) -> Result<bool> {
+async fn shows(
+    engine: &mut Engine<'_>,
+    binding: &Binding,
+    values: &[String],
+    tenant: usize,
+    tables: &[&Subject],
+) -> Result<bool> {
     let bind = binding.of(values);
     for table in tables {
         let columns: Vec<String> = table.columns.iter().filter(|c| c.may_select).map(|c| c.sql()).collect();
@@ -150,6 +180,7 @@ async fn shows(engine: &mut Engine<'_>, binding: &Binding, values: &[String], te
         let trial = Trial {
             subject: table.title(),
             kind: table.kind,
+            owned: true,
             command: Command::Select,
             relation: Relation::Own,
             what: String::new(),

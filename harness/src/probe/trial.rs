@@ -140,8 +140,7 @@ pub enum Relation {
 
 impl Relation {
     /// All, in the order of reports.
-    pub const ALL: [Self; 6] =
-        [Self::Own, Self::Foreign, Self::None, Self::Empty, Self::Malformed, Self::Switched];
+    pub const ALL: [Self; 6] = [Self::Own, Self::Foreign, Self::None, Self::Empty, Self::Malformed, Self::Switched];
 
     /// The word.
     pub fn word(self) -> &'static str {
@@ -245,6 +244,8 @@ pub struct Trial {
     pub subject: String,
     /// What it is.
     pub kind: Kind,
+    /// True where tenants own its rows: then its owner is to see some.
+    pub owned: bool,
     /// The command.
     pub command: Command,
     /// The relation.

@@ -78,7 +78,9 @@ fn typed(base: &str, size: Option<usize>, canary: Canary, mint: &Mint) -> Vec<St
         "json" | "jsonb" => vec![mint.json(canary).to_string(), format!("[\"{}\"]", mint.text(canary))],
         "bytea" => vec![format!("\\x{}", hex::encode(mint.bytes(canary)))],
         "inet" | "cidr" => vec![mint.inet(canary).to_string()],
-        "macaddr" => vec![format!("02:00:00:{:02x}:{:02x}:{:02x}", canary.owner.index() & 0xff, canary.row & 0xff, day)],
+        "macaddr" => {
+            vec![format!("02:00:00:{:02x}:{:02x}:{:02x}", canary.owner.index() & 0xff, canary.row & 0xff, day)]
+        }
         "xml" => vec![format!("<a>{}</a>", mint.text(canary))],
         "tsvector" => vec![mint.text(canary)],
         "int4range" | "int8range" | "numrange" => vec![format!("[{number},{})", number + 1)],
@@ -90,7 +92,8 @@ fn typed(base: &str, size: Option<usize>, canary: Canary, mint: &Mint) -> Vec<St
         "hstore" => vec![format!("\"{0}\"=>\"{0}\"", mint.text(canary))],
         // A type that is not known here: what its input takes is found out.
         _ => {
-            let mut tried = vec![mint.text(canary), format!("({number},{number})"), format!("{{\"a\":\"{}\"}}", mint.text(canary))];
+            let mut tried =
+                vec![mint.text(canary), format!("({number},{number})"), format!("{{\"a\":\"{}\"}}", mint.text(canary))];
             if let Some(size) = size {
                 tried.push(format!("[{}]", vec![number.to_string(); size].join(",")));
             }
@@ -175,6 +178,13 @@ pub fn literals(expression: &str) -> Vec<String> {
     found
 }
 
+/// The keys by which an expression reaches into a document.
+pub fn document_keys(expression: &str) -> Vec<String> {
+    let reached = expression.split("->").skip(1);
+    let named = reached.filter_map(|part| part.trim_start_matches('>').trim_start().strip_prefix('\''));
+    named.map(|text| quoted_text(text).0).collect()
+}
+
 /// The text up to the closing quote, and what follows it.
 fn quoted_text(text: &str) -> (String, &str) {
     let mut value = String::new();
@@ -221,6 +231,11 @@ mod tests {
         assert_eq!(of("(status = ANY (ARRAY['on hold'::text, 'it''s'::text]))"), "on hold|it's");
         assert_eq!(of("((int4_col > 10) AND (\"9x\" < 2.5))"), "10|2.5");
         assert_eq!(of("code ~ '^[A-Z]{3}$'"), "^[A-Z]{3}$");
+    }
+
+    #[test]
+    fn a_document_is_reached_into_by_its_keys() {
+        assert_eq!(document_keys("(((meta -> 'a b'::text) ->> 'c'::text))::uuid"), ["a b", "c"]);
     }
 
     #[test]

@@ -59,13 +59,19 @@ fn updates(cast: &Cast<'_>) -> Vec<Trial> {
     let (subject, mut trials) = (cast.subject, Vec::new());
     let (Some(column), Some(mine)) = (subject.changeable(), cast.row(cast.caller)) else { return trials };
     let table = subject.sql();
-    let set = format!("{} = {}::{}", column.sql(), value(mine, &column.name).unwrap_or_else(|| "NULL".into()), column.kind);
+    let set =
+        format!("{} = {}::{}", column.sql(), value(mine, &column.name).unwrap_or_else(|| "NULL".into()), column.kind);
     let bare = format!("UPDATE {table} SET {set}");
     if cast.can_name() {
         let named = |row: &Row| format!("{bare} WHERE {}", cast.at(row));
         trials.push(cast.trial(Command::Update, Relation::Own, "its own row", looked(named(mine))));
         if let Some(theirs) = cast.row(cast.victim) {
-            trials.push(cast.trial(Command::Update, Relation::Foreign, "the other's row, by its key", looked(named(theirs))));
+            trials.push(cast.trial(
+                Command::Update,
+                Relation::Foreign,
+                "the other's row, by its key",
+                looked(named(theirs)),
+            ));
             for relation in UNBOUND {
                 trials.push(cast.trial(Command::Update, relation, "a row, by its key", looked(named(theirs))));
             }
@@ -87,7 +93,12 @@ fn updates(cast: &Cast<'_>) -> Vec<Trial> {
         };
         if cast.can_name() {
             let moved = format!("{} WHERE {}", give(cast.victim), cast.at(mine));
-            trials.push(cast.trial(Command::Update, Relation::Foreign, "its own row, given to the other", looked(moved)));
+            trials.push(cast.trial(
+                Command::Update,
+                Relation::Foreign,
+                "its own row, given to the other",
+                looked(moved),
+            ));
         }
         for acts in both(cast, &give(cast.victim)) {
             trials.push(cast.trial(Command::Update, Relation::Foreign, "every row, given to the other", acts));
@@ -175,15 +186,27 @@ fn inserts(cast: &Cast<'_>) -> Vec<Trial> {
             // What is everybody's is seen by the other: the caller has shown it a row.
             let seen = format!("SELECT {} FROM {}", cast.readable(), subject.sql());
             let acts = vec![Act::Run(sql), Act::Bind(Context::Tenant(cast.victim)), Act::Run(seen)];
-            trials.push(cast.trial(Command::Insert, Relation::Foreign, "a row without a tenant, which the other then reads", acts));
+            trials.push(cast.trial(
+                Command::Insert,
+                Relation::Foreign,
+                "a row without a tenant, which the other then reads",
+                acts,
+            ));
         }
     }
-    trials.extend(UNBOUND.map(|relation| cast.trial(Command::Insert, relation, "a row of a tenant", looked(foreign.clone()))));
+    trials.extend(
+        UNBOUND.map(|relation| cast.trial(Command::Insert, relation, "a row of a tenant", looked(foreign.clone()))),
+    );
     trials.push(undone(cast, Command::Insert, &foreign));
     if subject.kind.is_table() {
         for (relation, row) in [(Relation::Own, mine), (Relation::Foreign, theirs), (Relation::None, theirs)] {
             if let Some((sql, line)) = copy(cast, row) {
-                trials.push(cast.trial(Command::CopyFrom, relation, "copy a row in", vec![Act::CopyIn(sql, line), Act::Look]));
+                trials.push(cast.trial(
+                    Command::CopyFrom,
+                    relation,
+                    "copy a row in",
+                    vec![Act::CopyIn(sql, line), Act::Look],
+                ));
             }
         }
     }
@@ -256,7 +279,12 @@ fn merges(cast: &Cast<'_>) -> Vec<Trial> {
         let update = format!("WHEN MATCHED THEN UPDATE SET {} = {set}::{}", column.sql(), column.kind);
         trials.push(cast.trial(Command::Merge, Relation::Own, "change its own row", looked(merge(&at(mine), &update))));
         if let Some(theirs) = cast.row(cast.victim) {
-            trials.push(cast.trial(Command::Merge, Relation::Foreign, "change the other's row", looked(merge(&at(theirs), &update))));
+            trials.push(cast.trial(
+                Command::Merge,
+                Relation::Foreign,
+                "change the other's row",
+                looked(merge(&at(theirs), &update)),
+            ));
         }
         trials.push(cast.trial(Command::Merge, Relation::Foreign, "change every row", looked(merge("true", &update))));
         trials.push(cast.trial(Command::Merge, Relation::None, "change every row", looked(merge("true", &update))));
@@ -275,8 +303,23 @@ fn merges(cast: &Cast<'_>) -> Vec<Trial> {
     {
         let identity = subject.columns.iter().any(|c| c.always && theirs.given.iter().any(|(name, _)| *name == c.name));
         let overriding = if identity { "OVERRIDING SYSTEM VALUE " } else { "" };
-        let insert = format!("WHEN NOT MATCHED THEN INSERT ({names}) {overriding}VALUES ({values})");
-        trials.push(cast.trial(Command::Merge, Relation::Foreign, "insert a row of the other's", looked(merge("false", &insert))));
+        let insert =
+            |names: &str, values: &str| format!("WHEN NOT MATCHED THEN INSERT ({names}) {overriding}VALUES ({values})");
+        trials.push(cast.trial(
+            Command::Merge,
+            Relation::Foreign,
+            "insert a row of the other's",
+            looked(merge("false", &insert(&names, &values))),
+        ));
+        let own = cast.spare(cast.caller).and_then(|row| cast.given(row, &BTreeMap::new()));
+        if let Some((names, values)) = own {
+            trials.push(cast.trial(
+                Command::Merge,
+                Relation::Own,
+                "insert a row of its own",
+                looked(merge("false", &insert(&names, &values))),
+            ));
+        }
     }
     trials
 }

@@ -74,15 +74,19 @@ pub fn summary(ended: &Ended, quiet: bool) -> String {
     let mut out = String::new();
     out.push_str(&matrix(ended));
     for finding in &judgement.findings {
-        let _ = writeln!(out, "✗ {} {} ({:?}): {}", finding.id, finding.requirement, finding.severity, finding.sentence);
+        let _ =
+            writeln!(out, "✗ {} {} ({:?}): {}", finding.id, finding.requirement, finding.severity, finding.sentence);
     }
     let open: Vec<String> = judgement
         .cells
         .iter()
         .filter_map(|cell| match &cell.state {
-            CellState::Inconclusive(why) => {
-                Some(format!("{} by {}, {}: {why}", cell.place.subject, cell.place.command.word(), cell.place.relation.word()))
-            }
+            CellState::Inconclusive(why) => Some(format!(
+                "{} by {}, {}: {why}",
+                cell.place.subject,
+                cell.place.command.word(),
+                cell.place.relation.word()
+            )),
             _ => None,
         })
         .chain(judgement.gaps.iter().map(|gap| format!("{}: {}", gap.subject, gap.why)))
@@ -100,7 +104,12 @@ pub fn summary(ended: &Ended, quiet: bool) -> String {
         };
         let _ = writeln!(out, "{:<20} {}{why}", requirement.requirement, requirement.verdict.word());
     }
-    let _ = writeln!(out, "tenant context: {}; mode: {}", if facts.context.is_empty() { "none found" } else { &facts.context }, facts.mode);
+    let _ = writeln!(
+        out,
+        "tenant context: {}; mode: {}",
+        if facts.context.is_empty() { "none found" } else { &facts.context },
+        facts.mode
+    );
     for note in &facts.notes {
         let _ = writeln!(out, "note: {note}");
     }
@@ -128,9 +137,15 @@ fn matrix(ended: &Ended) -> String {
     let width = rows.keys().map(|name| name.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
     let letters: Vec<char> = ('a'..='z').collect();
-    let head: Vec<String> = commands.iter().enumerate().map(|(n, command)| format!("{} {}", letters[n], command.word())).collect();
+    let head: Vec<String> =
+        commands.iter().enumerate().map(|(n, command)| format!("{} {}", letters[n], command.word())).collect();
     let _ = writeln!(out, "{}", head.join(", "));
-    let _ = writeln!(out, "{:width$}  {}", "", letters.iter().take(commands.len()).map(|l| format!("{l} ")).collect::<String>());
+    let _ = writeln!(
+        out,
+        "{:width$}  {}",
+        "",
+        letters.iter().take(commands.len()).map(|l| format!("{l} ")).collect::<String>()
+    );
     for (name, marks) in rows {
         let line: String = commands.iter().map(|command| format!("{} ", marks.get(command).unwrap_or(&'·'))).collect();
         let _ = writeln!(out, "{name:width$}  {}", line.trim_end());
@@ -172,7 +187,11 @@ fn witness(ended: &Ended, finding: &Finding, record: &Record) -> String {
                 let _ = writeln!(out, "   - rows of other tenants: {}", outcome.of_others);
             }
             for change in &outcome.changes {
-                let _ = writeln!(out, "   - tenant {} in {}: {} rows before, {} after", change.tenant, change.table, change.before, change.after);
+                let _ = writeln!(
+                    out,
+                    "   - tenant {} in {}: {} rows before, {} after",
+                    change.tenant, change.table, change.before, change.after
+                );
             }
             for row in &outcome.excerpt {
                 let _ = writeln!(out, "   - `{}`", row.replace('`', "'").replace('\n', " "));
@@ -189,7 +208,11 @@ fn reproduce(ended: &Ended, finding: &Finding, record: &Record) -> String {
         finding.id,
         finding.requirement,
         finding.sentence,
-        if record.trial.acts.iter().any(|(_, act)| *act == Act::Look) { "what the last SELECTs show of the other's rows" } else { "rows of the other tenant" }
+        if record.trial.acts.iter().any(|(_, act)| *act == Act::Look) {
+            "what the last SELECTs show of the other's rows"
+        } else {
+            "rows of the other tenant"
+        }
     );
     let commits = record.trial.commits();
     out.push_str(if commits { "-- It commits: run it on a copy.\n" } else { "" });
@@ -213,9 +236,9 @@ fn reproduce(ended: &Ended, finding: &Finding, record: &Record) -> String {
             Act::Become(other) => format!("SET LOCAL ROLE {};", crate::target::copy::quoted(other)),
             Act::Run(sql) | Act::CopyOut(sql, _) => format!("{sql};"),
             Act::CopyIn(sql, lines) => format!("{sql};\n{lines}\\."),
-            Act::Privileged(sql) => format!(
-                "SET LOCAL SESSION AUTHORIZATION DEFAULT; {sql}; SET LOCAL SESSION AUTHORIZATION {role};"
-            ),
+            Act::Privileged(sql) => {
+                format!("SET LOCAL SESSION AUTHORIZATION DEFAULT; {sql}; SET LOCAL SESSION AUTHORIZATION {role};")
+            }
             Act::Look => format!(
                 "SET LOCAL SESSION AUTHORIZATION DEFAULT;\nTABLE {};",
                 finding.subject.split('.').map(crate::target::copy::quoted).collect::<Vec<_>>().join(".")
