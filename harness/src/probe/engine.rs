@@ -104,7 +104,9 @@ impl<'g> Engine<'g> {
     pub async fn perform(&mut self, trial: &Trial) -> Result<Vec<Outcome>> {
         let own = trial.is_callers_own() && self.door.as_url.is_some();
         let tenant = self.subjects.iter().find(|subject| subject.title() == trial.subject);
-        let plain = tenant.is_some_and(|subject| self.is_plain(subject));
+        use super::trial::Command::{Delete, Insert, Merge, OnConflict, Update};
+        let counted = matches!(trial.command, Insert | Update | Delete | Merge | OnConflict);
+        let plain = counted && tenant.is_some_and(|subject| self.is_plain(subject));
         let tenant = tenant.and_then(|subject| subject.tenant.clone());
         let mut said: Vec<Sighting> = Vec::new();
         let mut outcomes = Vec::new();
@@ -207,7 +209,7 @@ impl<'g> Engine<'g> {
     fn outcome(&self, act: usize, answer: &Answer, tenant: Option<&str>, said: &[Sighting]) -> Outcome {
         let named =
             |name: &String| tenant == Some(name) || (tenant.is_none() && self.ground.tenant_columns.contains(name));
-        let place = answer.columns.iter().position(|name| named(name));
+        let place = answer.columns.iter().position(named);
         let mut outcome = Outcome {
             act,
             affected: answer.affected,

@@ -128,7 +128,9 @@ impl Ground {
         let mut told = Told::default();
         if let Some(id) = tenant.and_then(|place| row.get(place)?.as_deref()) {
             match self.tenants.iter().position(|tenant| tenant.id == id) {
-                Some(number) => drop(told.tenants.insert(number)),
+                Some(number) => {
+                    told.tenants.insert(number);
+                }
                 None => told.other = true,
             }
         }

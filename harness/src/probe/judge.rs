@@ -120,12 +120,11 @@ pub fn judge(records: &[Record], gaps: &[Gap], requirements: &[Requirement]) -> 
     for record in records.iter().filter(|record| record.trial.expect == Expect::Own) {
         let key = (record.trial.subject.as_str(), record.trial.command, record.trial.group.as_str());
         let shown = control(record);
-        let better = match (controls.get(&key), &shown) {
-            (Some(Control::Held), _) => false,
-            (Some(_), Control::Failed(_) | Control::Refused(_)) => false,
-            _ => true,
-        };
-        if better {
+        let worse = matches!(
+            (controls.get(&key), &shown),
+            (Some(Control::Held), _) | (Some(_), Control::Failed(_) | Control::Refused(_))
+        );
+        if !worse {
             controls.insert(key, shown);
         }
     }
@@ -271,17 +270,16 @@ fn speaks_for(trial: &Trial) -> BTreeSet<&'static str> {
         Command::Update | Command::Delete | Command::Merge | Command::Truncate | Command::OnConflict
     );
     let mut all = BTreeSet::from(["sql/error"]);
-    match trial.command {
-        Command::Constraint => {
-            drop(all.insert(if trial.expect == Expect::Refused { "sql/link" } else { "sql/existence" }))
-        }
-        Command::LastValue | Command::Setval | Command::Nextval => drop(all.insert("sql/sequence")),
-        Command::Influence => drop(all.insert("sql/influence")),
-        Command::Lock => {}
-        Command::Insert | Command::CopyFrom if reading == "sql/read" => drop(all.insert("sql/misattribution")),
-        _ if writes && reading == "sql/read" => drop(all.insert("sql/change")),
-        _ => drop(all.insert(reading)),
-    }
+    all.extend(match trial.command {
+        Command::Lock => None,
+        Command::Constraint if trial.expect == Expect::Refused => Some("sql/link"),
+        Command::Constraint => Some("sql/existence"),
+        Command::LastValue | Command::Setval | Command::Nextval => Some("sql/sequence"),
+        Command::Influence => Some("sql/influence"),
+        Command::Insert | Command::CopyFrom if reading == "sql/read" => Some("sql/misattribution"),
+        _ if writes && reading == "sql/read" => Some("sql/change"),
+        _ => Some(reading),
+    });
     all
 }
 
@@ -300,7 +298,7 @@ fn verdict(
                     && r.trial.command == cell.place.command
                     && r.trial.relation == cell.place.relation
             };
-            let about = requirement.id != "sql/error" && spoken.iter().any(|r| here(&r));
+            let about = requirement.id != "sql/error" && spoken.iter().any(here);
             about.then(|| {
                 format!(
                     "{} by {}, {}: {why}",

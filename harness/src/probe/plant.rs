@@ -79,6 +79,9 @@ impl<'s> Planter<'s> {
                     }
                 }
             }
+            if why.is_some() {
+                self.found(ground, subject).await?;
+            }
             // What a trial inserts has to be what the table takes, while all its parents are there.
             for tenant in (0..ground.tenants.len()).filter(|_| subject.owned && why.is_none()) {
                 match self.row(ground, number, Some(tenant), ROWS, false).await? {
@@ -95,6 +98,33 @@ impl<'s> Planter<'s> {
         }
         ground.learn();
         Ok(unplanted)
+    }
+
+    /// Takes in rows that are there already for the run's tenants: a trigger's, made when other rows were planted.
+    async fn found(&mut self, ground: &mut Ground, subject: &Subject) -> Result<()> {
+        let Some(column) = subject.tenant.as_ref().and_then(|name| subject.column(name)) else { return Ok(()) };
+        let columns = subject.columns.iter().map(|c| format!("{}::text", c.sql())).collect::<Vec<_>>().join(", ");
+        for tenant in 0..ground.tenants.len() {
+            if ground.rows_of(subject.oid, tenant).next().is_some() {
+                continue;
+            }
+            let id = typed(Some(&ground.tenants[tenant].id), &column.kind);
+            let query = format!("SELECT {columns} FROM {} WHERE {} = {id} LIMIT {ROWS}", subject.sql(), column.sql());
+            for (number, values) in (0..).zip(self.session.aside(&query).await?.rows) {
+                let names = subject.columns.iter().map(|column| column.name.clone());
+                let values = names.zip(values).collect();
+                let row = Row {
+                    table: subject.oid,
+                    tenant: Some(tenant),
+                    number,
+                    values,
+                    given: vec![],
+                    statement: String::new(),
+                };
+                ground.rows.push(row);
+            }
+        }
+        Ok(())
     }
 
     /// Numbers of the tables to plant: what is owned and what that refers to, parents first.

@@ -274,7 +274,12 @@ impl Probe {
             interrupted: interrupt.is_raised(),
             reproduce: self.reproduce.clone(),
         };
-        let planted = ground.rows.iter().map(|row| (name(row.table), row.statement.clone())).collect();
+        let planted = ground
+            .rows
+            .iter()
+            .filter(|row| !row.statement.is_empty())
+            .map(|row| (name(row.table), row.statement.clone()))
+            .collect();
         let tenants = ground.tenants.clone();
         Ok(Ended { facts, judgement, records, planted, dir, exit, binding, tenants })
     }

@@ -262,7 +262,7 @@ fn told(error: sqlx::Error) -> Result<(String, String)> {
     let mut text = error.message().to_string();
     if let Some(error) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
         for more in [error.detail(), error.hint(), error.r#where()].into_iter().flatten() {
-            text.push_str("\n");
+            text.push('\n');
             text.push_str(more);
         }
     }
