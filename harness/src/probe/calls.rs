@@ -167,7 +167,7 @@ pub fn without(subjects: &[Subject], cast: &Cast<'_>, tenant: usize) -> String {
         }
     }
     let stored = subjects.iter().filter(|s| s.kind == Kind::Materialised);
-    statements.extend(stored.map(|s| format!("REFRESH MATERIALIZED VIEW {}", s.sql())));
+    statements.extend(stored.map(|s| s.refreshed(cast.may_replicate)));
     statements.join("; ")
 }
 

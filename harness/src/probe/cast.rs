@@ -123,6 +123,7 @@ impl<'a> Cast<'a> {
         Trial {
             subject: self.subject.title(),
             kind: self.subject.kind,
+            owned: self.subject.owned,
             command,
             relation,
             what: what.into(),

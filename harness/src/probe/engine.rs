@@ -31,8 +31,8 @@ pub struct Door {
     pub settings: Vec<(String, String)>,
 }
 
-/// Rows of a table by tenant, and what they hash to.
-type Held = BTreeMap<(String, usize), (i64, String)>;
+/// Rows of a table by tenant: how many, what they hash to, and what those hash to who wrote them.
+type Held = BTreeMap<(String, usize), (i64, String, String)>;
 
 /// Does trials.
 pub struct Engine<'g> {
@@ -44,8 +44,6 @@ pub struct Engine<'g> {
     looking: String,
     tables: Vec<String>,
     held: Held,
-    /// True where answers hold nobody's rows but planted ones.
-    shows_rows: bool,
 }
 
 impl<'g> Engine<'g> {
@@ -59,8 +57,7 @@ impl<'g> Engine<'g> {
     ) -> Self {
         let (looking, tables) = looking(ground, subjects);
         let lanes = within.into_iter().map(|session| ((Lane::First, false), session)).collect();
-        let shows_rows = ground.tenants.iter().all(|tenant| tenant.planted);
-        Self { door, ground, binding, subjects, lanes, looking, tables, held: Held::new(), shows_rows }
+        Self { door, ground, binding, subjects, lanes, looking, tables, held: Held::new() }
     }
 
     /// The connection of that lane; `own` asks for one that signed in as the application's role.
@@ -107,6 +104,9 @@ impl<'g> Engine<'g> {
     pub async fn perform(&mut self, trial: &Trial) -> Result<Vec<Outcome>> {
         let own = trial.is_callers_own() && self.door.as_url.is_some();
         let tenant = self.subjects.iter().find(|subject| subject.title() == trial.subject);
+        use super::trial::Command::{Delete, Insert, Merge, OnConflict, Update};
+        let counted = matches!(trial.command, Insert | Update | Delete | Merge | OnConflict);
+        let plain = counted && tenant.is_some_and(|subject| self.is_plain(subject));
         let tenant = tenant.and_then(|subject| subject.tenant.clone());
         let mut said: Vec<Sighting> = Vec::new();
         let mut outcomes = Vec::new();
@@ -152,7 +152,11 @@ impl<'g> Engine<'g> {
                 _ if *broken => continue,
                 Act::Savepoint => continue,
                 Act::Bind(_) if binding.is_empty() => continue,
-                Act::Bind(_) => session.run(&binding).await?,
+                Act::Bind(_) => {
+                    // What one tenant said is no excuse for what another is shown.
+                    said.clear();
+                    session.run(&binding).await?
+                }
                 Act::Become(role) => {
                     session.run(&format!("SET LOCAL ROLE {}", crate::target::copy::quoted(role))).await?
                 }
@@ -168,6 +172,8 @@ impl<'g> Engine<'g> {
                     said.extend(ground.sightings(lines));
                     session.copy_in(sql, lines).await?
                 }
+                // Where no row was touched and nothing happens of itself, all is as it was.
+                Act::Look if plain && outcomes.last().is_some_and(|last: &Outcome| last.affected == 0) => continue,
                 Act::Look => {
                     session.privileged().await?;
                     let answer = session.run(&looking).await?;
@@ -194,10 +200,16 @@ impl<'g> Engine<'g> {
         Ok(outcomes)
     }
 
+    /// True for a table whose rows change by statements alone, its partitions' among them.
+    fn is_plain(&self, subject: &Subject) -> bool {
+        let below = |other: &&Subject| other.oid == subject.oid || other.parent == Some(subject.oid);
+        subject.kind.is_table() && !self.subjects.iter().filter(below).any(|other| other.triggers)
+    }
+
     fn outcome(&self, act: usize, answer: &Answer, tenant: Option<&str>, said: &[Sighting]) -> Outcome {
         let named =
             |name: &String| tenant == Some(name) || (tenant.is_none() && self.ground.tenant_columns.contains(name));
-        let place = answer.columns.iter().position(|name| named(name));
+        let place = answer.columns.iter().position(named);
         let mut outcome = Outcome {
             act,
             affected: answer.affected,
@@ -213,7 +225,10 @@ impl<'g> Engine<'g> {
             outcome.of_others += u64::from(told.other);
             let shown = shown(&answer.columns, row);
             hashes.push(Sha256::digest(&shown).into());
-            if self.shows_rows && !told.other && outcome.excerpt.len() < EXCERPT_ROWS {
+            // A row is shown where it was planted: what was there before is nobody's to read in a report.
+            let planted =
+                !told.other && !told.tenants.is_empty() && told.tenants.iter().all(|t| self.ground.tenants[*t].planted);
+            if planted && outcome.excerpt.len() < EXCERPT_ROWS {
                 outcome.excerpt.push(shown.chars().take(EXCERPT_CHARS).collect());
             }
         }
@@ -226,7 +241,7 @@ impl<'g> Engine<'g> {
             let first = text.lines().next().unwrap_or_default();
             let shown = if hidden { first.split(':').next().unwrap_or_default() } else { first };
             (outcome.sqlstate, outcome.message) = (Some(code.clone()), Some(shown.to_string()));
-            if !outcome.error_of.is_empty() && self.shows_rows {
+            if outcome.error_of.iter().any(|tenant| self.ground.tenants[*tenant].planted) {
                 outcome.message = Some(text.clone());
             }
         }
@@ -235,27 +250,35 @@ impl<'g> Engine<'g> {
 
     fn held_of(&self, answer: &Answer) -> Held {
         let rows = answer.rows.iter().filter_map(|row| {
-            let [Some(table), Some(tenant), Some(count), hash] = &row[..] else { return None };
+            let [Some(table), Some(tenant), Some(count), hash, writers] = &row[..] else { return None };
             let tenant = self
                 .ground
                 .tenants
                 .iter()
                 .position(|known| known.id == *tenant || known.owner.to_string() == *tenant)?;
             let table = self.tables.get(table.parse::<usize>().ok()?)?.clone();
-            Some(((table, tenant), (count.parse().ok()?, hash.clone().unwrap_or_default())))
+            let text = |value: &Option<String>| value.clone().unwrap_or_default();
+            Some(((table, tenant), (count.parse().ok()?, text(hash), text(writers))))
         });
         rows.collect()
     }
 
     fn changes(&self, answer: &Answer) -> Vec<Change> {
         let now = self.held_of(answer);
-        let none = (0, String::new());
+        let none = (0, String::new(), String::new());
         let mut keys: Vec<&(String, usize)> = self.held.keys().chain(now.keys()).collect();
         keys.sort();
         keys.dedup();
         let changed = keys.into_iter().filter_map(|key| {
             let (before, after) = (self.held.get(key).unwrap_or(&none), now.get(key).unwrap_or(&none));
-            (before != after).then(|| Change { table: key.0.clone(), tenant: key.1, before: before.0, after: after.0 })
+            let rewritten = (before.0, &before.1) == (after.0, &after.1);
+            (before != after).then(|| Change {
+                table: key.0.clone(),
+                tenant: key.1,
+                before: before.0,
+                after: after.0,
+                rewritten,
+            })
         });
         changed.collect()
     }
@@ -267,7 +290,7 @@ fn shown(columns: &[String], row: &[Option<String>]) -> String {
     row.iter().enumerate().map(|(place, held)| name(place) + &value(held)).collect::<Vec<_>>().join(" | ")
 }
 
-/// The query that tells every tenant's rows: table, tenant, count, hash of rows and of who wrote them last.
+/// The query that tells every tenant's rows: table, tenant, count, hash of rows, hash of who wrote them last.
 fn looking(ground: &Ground, subjects: &[Subject]) -> (String, Vec<String>) {
     let mut tables = Vec::new();
     let mut parts = Vec::new();
@@ -276,7 +299,7 @@ fn looking(ground: &Ground, subjects: &[Subject]) -> (String, Vec<String>) {
         .filter(|s| s.owned && s.kind.is_table() && s.parent.is_none_or(|p| subjects.iter().all(|s| s.oid != p)));
     for subject in roots {
         let number = tables.len();
-        let hash = "sum(hashtextextended(x.xmin::text || x::text, 0)::numeric)";
+        let hash = "sum(hashtextextended(x::text, 0)::numeric), sum(hashtextextended(x.xmin::text, 0)::numeric)";
         if let Some(tenant) = &subject.tenant {
             let tenant = crate::target::copy::quoted(tenant);
             let kind = subject.column(&subject.tenant.clone().unwrap_or_default()).map_or("text", |c| c.kind.as_str());
@@ -305,7 +328,7 @@ fn looking(ground: &Ground, subjects: &[Subject]) -> (String, Vec<String>) {
         tables.push(subject.title());
     }
     if parts.is_empty() {
-        return ("SELECT 0, ''::text, 0, ''::text WHERE false".into(), tables);
+        return ("SELECT 0, ''::text, 0, ''::text, ''::text WHERE false".into(), tables);
     }
     (parts.join(" UNION ALL "), tables)
 }

@@ -90,7 +90,7 @@ impl Ground {
     /// Learns what the database made of planted rows: values that one tenant alone has.
     pub fn learn(&mut self) {
         let mut had: BTreeMap<&str, (BTreeSet<Option<usize>>, u32)> = BTreeMap::new();
-        for row in &self.rows {
+        for row in self.rows.iter().chain(&self.spares) {
             for value in row.values.values().flatten() {
                 let seen = had.entry(value).or_insert_with(|| (BTreeSet::new(), row.number));
                 seen.0.insert(row.tenant);
@@ -128,7 +128,9 @@ impl Ground {
         let mut told = Told::default();
         if let Some(id) = tenant.and_then(|place| row.get(place)?.as_deref()) {
             match self.tenants.iter().position(|tenant| tenant.id == id) {
-                Some(number) => drop(told.tenants.insert(number)),
+                Some(number) => {
+                    told.tenants.insert(number);
+                }
                 None => told.other = true,
             }
         }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::breach::{breaches, of_reading, unlike};
+use super::control::{Control, control};
 use super::outcome::Outcome;
 use super::subject::Kind;
-use super::trial::{Act, Answered, Command, Expect, Relation, Trial};
+use super::trial::{Answered, Command, Expect, Relation, Trial};
 use crate::finding::OracleId;
 use crate::requirement::{Requirement, Severity};
 use crate::verdict::{CellState, Overall, RequirementVerdict, Verdict};
@@ -110,215 +112,6 @@ impl Judgement {
     }
 }
 
-/// A violation in one trial.
-struct Breach {
-    requirement: &'static str,
-    oracle: OracleId,
-    sentence: String,
-}
-
-/// True where a record shows a violation on its own.
-pub fn shows(record: &Record) -> bool {
-    !breaches(&record.trial, &record.outcomes).is_empty()
-}
-
-/// The requirement that stands for what was read, by how the caller stood to it.
-fn of_reading(trial: &Trial) -> &'static str {
-    match (trial.command, trial.relation) {
-        (Command::SetRole, _) => "sql/role",
-        (Command::Call, Relation::Switched) => "sql/left",
-        (Command::Call, _) => "sql/function",
-        (_, Relation::None | Relation::Empty | Relation::Malformed) => "sql/unbound",
-        (_, Relation::Switched) => "sql/switched",
-        _ => "sql/read",
-    }
-}
-
-/// What outcomes of one trial show.
-fn breaches(trial: &Trial, outcomes: &[Outcome]) -> Vec<Breach> {
-    let bound = trial.bound();
-    let mut found = Vec::new();
-    let subject = &trial.subject;
-    for outcome in outcomes {
-        let caller = bound.get(outcome.act).copied().flatten();
-        let who = || caller.map_or_else(|| unbound(trial).to_string(), |caller| format!("tenant {caller}"));
-        let foreign: u64 = outcome.of.iter().filter(|(tenant, _)| Some(**tenant) != caller).map(|(_, rows)| rows).sum();
-        if foreign + outcome.of_others > 0 {
-            let tenants: Vec<String> =
-                outcome.of.keys().filter(|t| Some(**t) != caller).map(|t| format!("tenant {t}")).collect();
-            let mut whose = tenants.join(", ");
-            if outcome.of_others > 0 {
-                whose = if whose.is_empty() { "other tenants".into() } else { format!("{whose} and others") };
-            }
-            let rows = foreign + outcome.of_others;
-            found.push(Breach {
-                requirement: of_reading(trial),
-                oracle: OracleId::CanarySighting,
-                sentence: format!(
-                    "{} of {subject} showed {} {rows} row{} of {whose}",
-                    verb(trial),
-                    who(),
-                    plural(rows)
-                ),
-            });
-        }
-        if outcome.error_of.iter().any(|tenant| Some(*tenant) != caller) {
-            found.push(Breach {
-                requirement: "sql/error",
-                oracle: OracleId::CanarySighting,
-                sentence: format!(
-                    "an error of {} on {subject} showed {} a value of another tenant",
-                    verb(trial),
-                    who()
-                ),
-            });
-        }
-        // Where all that is bound changes something, what stands at a look has come of all of it.
-        let rightful = match trial.command {
-            Command::Generated => trial.bound_before(outcome.act),
-            _ => caller.into_iter().collect(),
-        };
-        for change in outcome.changes.iter().filter(|change| !rightful.contains(&change.tenant)) {
-            let (requirement, did) = match change.after - change.before {
-                more if more > 0 => (
-                    "sql/misattribution",
-                    format!(
-                        "put {more} row{} under the name of tenant {} in {}",
-                        plural(more as u64),
-                        change.tenant,
-                        change.table
-                    ),
-                ),
-                less if less < 0 => (
-                    "sql/change",
-                    format!(
-                        "took {} row{} of tenant {} from {}",
-                        -less,
-                        plural(-less as u64),
-                        change.tenant,
-                        change.table
-                    ),
-                ),
-                _ => ("sql/change", format!("changed rows of tenant {} in {}", change.tenant, change.table)),
-            };
-            let requirement = match trial.relation {
-                Relation::None | Relation::Empty | Relation::Malformed => "sql/unbound",
-                Relation::Switched => "sql/switched",
-                _ if trial.command == Command::Call => "sql/function",
-                _ => requirement,
-            };
-            let sentence = format!("{} on {subject}, by {}, {did}", verb(trial), who());
-            found.push(Breach { requirement, oracle: OracleId::WriteContainment, sentence });
-        }
-    }
-    match &trial.expect {
-        Expect::Refused if done(trial, outcomes) => found.push(refused(trial)),
-        Expect::Unmoved => {
-            let digests: Vec<&str> =
-                outcomes.iter().filter(|o| o.succeeded() && o.changes.is_empty()).map(|o| o.digest.as_str()).collect();
-            if let [first, again, after] = digests[..]
-                && first == again
-                && first != after
-            {
-                found.push(Breach {
-                    requirement: "sql/influence",
-                    oracle: OracleId::Noninterference,
-                    sentence: format!("what {subject} answers one tenant depends on rows of another"),
-                });
-            }
-        }
-        _ => {}
-    }
-    found
-}
-
-fn refused(trial: &Trial) -> Breach {
-    let subject = &trial.subject;
-    let (requirement, sentence) = match trial.command {
-        Command::LastValue => ("sql/sequence", format!("{subject} tells every tenant how much all of them write")),
-        Command::Setval => ("sql/sequence", format!("{subject} can be set by one tenant for all")),
-        _ => ("sql/link", format!("a row of one tenant in {subject} points at a row of another ({})", trial.group)),
-    };
-    Breach { requirement, oracle: OracleId::ExistenceSignal, sentence }
-}
-
-/// True where the last statement succeeded, and did something.
-fn done(trial: &Trial, outcomes: &[Outcome]) -> bool {
-    outcomes.last().is_some_and(|last| {
-        let run = matches!(trial.acts.get(last.act), Some((_, Act::Run(_) | Act::CopyOut(..) | Act::CopyIn(..))));
-        run && last.succeeded() && (last.affected > 0 || last.rows > 0)
-    })
-}
-
-fn unbound(trial: &Trial) -> &'static str {
-    match trial.relation {
-        Relation::Empty => "somebody with an empty context",
-        Relation::Malformed => "somebody whose context names no tenant",
-        _ => "somebody without a tenant",
-    }
-}
-
-fn verb(trial: &Trial) -> String {
-    match trial.command {
-        Command::Call => "a call".into(),
-        Command::SelectBy => "a function in the condition".into(),
-        command => command.word().to_string(),
-    }
-}
-
-fn plural(rows: u64) -> &'static str {
-    if rows == 1 { "" } else { "s" }
-}
-
-/// What an own trial showed.
-#[derive(Clone, Debug)]
-enum Control {
-    Held,
-    /// Postgres or the grants refuse it to everybody: there is nothing to hold.
-    Closed,
-    Failed(String),
-}
-
-fn control(record: &Record) -> Control {
-    let trial = &record.trial;
-    let bound = trial.bound();
-    let run = |outcome: &&Outcome| !matches!(trial.acts.get(outcome.act), Some((_, Act::Look)));
-    let Some(last) = record.outcomes.iter().rfind(run) else { return Control::Failed("it was not answered".into()) };
-    let caller = bound.get(last.act).copied().flatten();
-    if let (Some(code), message) = (&last.sqlstate, last.message.as_deref().unwrap_or_default()) {
-        let closed = match (trial.command, code.as_str()) {
-            // COPY FROM is not to be had under row security, and what has no unique index has no conflict.
-            (
-                Command::CopyFrom
-                | Command::SelectForUpdate
-                | Command::Merge
-                | Command::OnConflict
-                | Command::CopyTo
-                | Command::Update
-                | Command::Insert
-                | Command::Delete,
-                "0A000" | "42P10" | "55000" | "42809" | "428C9",
-            ) => true,
-            _ => false,
-        };
-        let why = format!("{message} ({code})");
-        return if closed { Control::Closed } else { Control::Failed(why) };
-    }
-    let own = caller.and_then(|caller| last.of.get(&caller)).copied().unwrap_or_default();
-    let answered = last.rows > 0 || last.affected > 0;
-    let plain = last.of.is_empty() && last.of_others == 0;
-    let held = match trial.command {
-        Command::Explain | Command::Lock | Command::Nextval | Command::Call => true,
-        Command::Select if matches!(trial.kind, Kind::Table | Kind::Partition | Kind::Partitioned) => own > 0,
-        Command::Select | Command::Cursor | Command::Prepared | Command::CopyTo | Command::SelectForUpdate => {
-            own > 0 || (plain && answered)
-        }
-        Command::SelectBy => own > 0 || answered,
-        _ => last.affected > 0,
-    };
-    if held { Control::Held } else { Control::Failed("it succeeds and finds nothing of its own".into()) }
-}
-
 /// Judges `records`; `gaps` are what none was made of.
 pub fn judge(records: &[Record], gaps: &[Gap], requirements: &[Requirement]) -> Judgement {
     let mut findings: BTreeMap<(String, String), Finding> = BTreeMap::new();
@@ -327,12 +120,11 @@ pub fn judge(records: &[Record], gaps: &[Gap], requirements: &[Requirement]) -> 
     for record in records.iter().filter(|record| record.trial.expect == Expect::Own) {
         let key = (record.trial.subject.as_str(), record.trial.command, record.trial.group.as_str());
         let shown = control(record);
-        let better = match (controls.get(&key), &shown) {
-            (Some(Control::Held), _) => false,
-            (Some(_), Control::Failed(_)) => false,
-            _ => true,
-        };
-        if better {
+        let worse = matches!(
+            (controls.get(&key), &shown),
+            (Some(Control::Held), _) | (Some(_), Control::Failed(_) | Control::Refused(_))
+        );
+        if !worse {
             controls.insert(key, shown);
         }
     }
@@ -401,6 +193,10 @@ fn state(
 ) -> Option<CellState> {
     let trial = &record.trial;
     if record.outcomes.is_empty() {
+        // A sequence may be drawn that asks nothing.
+        if trial.command == Command::Generated {
+            return None;
+        }
         return Some(CellState::Inconclusive("it was not answered".into()));
     }
     match (&trial.expect, trial.command) {
@@ -443,7 +239,12 @@ fn state(
     }
     let own = controls.get(&(trial.subject.as_str(), trial.command, trial.group.as_str()));
     let select = || controls.get(&(trial.subject.as_str(), Command::Select, ""));
+    // What its owner may not do either, who reads its rows, is closed to everybody: there is nothing to hold.
+    let closed = matches!(own, Some(Control::Refused(_)))
+        && trial.command != Command::Select
+        && matches!(select(), Some(Control::Held));
     let own = match trial.command {
+        _ if closed => return None,
         Command::RowSecurityOff | Command::SetRole => select(),
         Command::Truncate | Command::Generated | Command::LastValue | Command::Setval => {
             return Some(CellState::Upheld);
@@ -453,35 +254,12 @@ fn state(
     match own {
         Some(Control::Held) => Some(CellState::Upheld),
         Some(Control::Closed) => None,
-        Some(Control::Failed(why)) => Some(CellState::Inconclusive(format!("no control: {why}"))),
+        Some(Control::Failed(why) | Control::Refused(why)) => {
+            Some(CellState::Inconclusive(format!("no control: {why}")))
+        }
         None if trial.command == Command::Call => Some(CellState::Upheld),
         None => Some(CellState::Inconclusive("no control: its owner could not try it".into())),
     }
-}
-
-/// The breach of answers that are not alike, told by the one with the foreign value.
-fn unlike(records: &[Record], record: &Record) -> Option<Breach> {
-    let trial = &record.trial;
-    if trial.expect != Expect::Alike(Answered::Foreign) {
-        return None;
-    }
-    let absent = records.iter().find(|r| {
-        r.trial.subject == trial.subject
-            && r.trial.group == trial.group
-            && r.trial.expect == Expect::Alike(Answered::Absent)
-    })?;
-    let (foreign, absent) = (record.outcomes.last()?, absent.outcomes.last()?);
-    if foreign.answer() == absent.answer() {
-        return None;
-    }
-    let sentence = format!(
-        "{} answers {} to a value that another tenant has and {} to one that nobody has ({})",
-        trial.subject,
-        foreign.answer(),
-        absent.answer(),
-        trial.group
-    );
-    Some(Breach { requirement: "sql/existence", oracle: OracleId::ExistenceSignal, sentence })
 }
 
 /// The requirement that a trial speaks for where it shows no breach.
@@ -492,17 +270,16 @@ fn speaks_for(trial: &Trial) -> BTreeSet<&'static str> {
         Command::Update | Command::Delete | Command::Merge | Command::Truncate | Command::OnConflict
     );
     let mut all = BTreeSet::from(["sql/error"]);
-    match trial.command {
-        Command::Constraint => {
-            drop(all.insert(if trial.expect == Expect::Refused { "sql/link" } else { "sql/existence" }))
-        }
-        Command::LastValue | Command::Setval | Command::Nextval => drop(all.insert("sql/sequence")),
-        Command::Influence => drop(all.insert("sql/influence")),
-        Command::Lock => {}
-        Command::Insert | Command::CopyFrom if reading == "sql/read" => drop(all.insert("sql/misattribution")),
-        _ if writes && reading == "sql/read" => drop(all.insert("sql/change")),
-        _ => drop(all.insert(reading)),
-    }
+    all.extend(match trial.command {
+        Command::Lock => None,
+        Command::Constraint if trial.expect == Expect::Refused => Some("sql/link"),
+        Command::Constraint => Some("sql/existence"),
+        Command::LastValue | Command::Setval | Command::Nextval => Some("sql/sequence"),
+        Command::Influence => Some("sql/influence"),
+        Command::Insert | Command::CopyFrom if reading == "sql/read" => Some("sql/misattribution"),
+        _ if writes && reading == "sql/read" => Some("sql/change"),
+        _ => Some(reading),
+    });
     all
 }
 
@@ -521,7 +298,7 @@ fn verdict(
                     && r.trial.command == cell.place.command
                     && r.trial.relation == cell.place.relation
             };
-            let about = requirement.id != "sql/error" && spoken.iter().any(|r| here(&r));
+            let about = requirement.id != "sql/error" && spoken.iter().any(here);
             about.then(|| {
                 format!(
                     "{} by {}, {}: {why}",

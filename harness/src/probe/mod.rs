@@ -3,9 +3,12 @@
 //! judges the record alone.
 
 mod bind;
+mod breach;
 mod calls;
 mod cast;
+mod control;
 mod engine;
+mod filling;
 mod ground;
 pub mod history;
 pub mod judge;

@@ -52,6 +52,9 @@ pub struct Change {
     pub before: i64,
     /// Rows after.
     pub after: i64,
+    /// True where the rows hold what they held, and were written all the same.
+    #[serde(default)]
+    pub rewritten: bool,
 }
 
 impl Outcome {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::filling::{Choice, choosable, document, insert, turn, typed};
 use super::ground::{Ground, Row};
 use super::session::{Answer, Session};
 use super::subject::{Kind, Reference, Subject, literal};
@@ -14,7 +15,7 @@ use crate::seed::Seed;
 /// Rows a tenant has in each table: whole and sparse ones by turns, and a last one that nothing refers to.
 pub const ROWS: u32 = 4;
 /// Places for rows that one subject has in a canary's row number.
-const PLACES: u32 = 16;
+const PLACES: u32 = 64;
 /// Times that one row is tried.
 const TRIES: usize = 8;
 /// Combinations of values that are tried for one condition at most.
@@ -27,6 +28,8 @@ pub struct Unplanted {
     pub table: i64,
     /// Why.
     pub why: String,
+    /// True where rows are there, and no further one could be made to insert.
+    pub spare: bool,
 }
 
 /// Plants, and knows what was planted.
@@ -39,9 +42,6 @@ pub struct Planter<'s> {
     /// True where the privileged role may leave out triggers.
     pub may_replicate: bool,
 }
-
-/// Candidates for each column of a row, the chosen one first.
-type Choice = BTreeMap<String, Vec<Option<String>>>;
 
 impl<'s> Planter<'s> {
     /// A planter on the privileged connection.
@@ -79,19 +79,52 @@ impl<'s> Planter<'s> {
                     }
                 }
             }
+            if why.is_some() {
+                self.found(ground, subject).await?;
+            }
             // What a trial inserts has to be what the table takes, while all its parents are there.
             for tenant in (0..ground.tenants.len()).filter(|_| subject.owned && why.is_none()) {
-                if let Ok(row) = self.row(ground, number, Some(tenant), ROWS, false).await? {
-                    ground.spares.push(row);
+                match self.row(ground, number, Some(tenant), ROWS, false).await? {
+                    Ok(row) => ground.spares.push(row),
+                    // Its one row is there already.
+                    Err(_) if subject.is_root() => {}
+                    Err(why) => unplanted.push(Unplanted { table: subject.oid, why, spare: true }),
                 }
             }
             let planted = ground.rows.iter().any(|row| row.table == subject.oid);
             if let (Some(why), false) = (why, planted) {
-                unplanted.push(Unplanted { table: subject.oid, why });
+                unplanted.push(Unplanted { table: subject.oid, why, spare: false });
             }
         }
         ground.learn();
         Ok(unplanted)
+    }
+
+    /// Takes in rows that are there already for the run's tenants: a trigger's, made when other rows were planted.
+    async fn found(&mut self, ground: &mut Ground, subject: &Subject) -> Result<()> {
+        let Some(column) = subject.tenant.as_ref().and_then(|name| subject.column(name)) else { return Ok(()) };
+        let columns = subject.columns.iter().map(|c| format!("{}::text", c.sql())).collect::<Vec<_>>().join(", ");
+        for tenant in 0..ground.tenants.len() {
+            if ground.rows_of(subject.oid, tenant).next().is_some() {
+                continue;
+            }
+            let id = typed(Some(&ground.tenants[tenant].id), &column.kind);
+            let query = format!("SELECT {columns} FROM {} WHERE {} = {id} LIMIT {ROWS}", subject.sql(), column.sql());
+            for (number, values) in (0..).zip(self.session.aside(&query).await?.rows) {
+                let names = subject.columns.iter().map(|column| column.name.clone());
+                let values = names.zip(values).collect();
+                let row = Row {
+                    table: subject.oid,
+                    tenant: Some(tenant),
+                    number,
+                    values,
+                    given: vec![],
+                    statement: String::new(),
+                };
+                ground.rows.push(row);
+            }
+        }
+        Ok(())
     }
 
     /// Numbers of the tables to plant: what is owned and what that refers to, parents first.
@@ -217,7 +250,16 @@ impl<'s> Planter<'s> {
                 .filter(|check| check.columns.contains(&column.name))
                 .map(|check| check.expression.as_str())
                 .collect();
-            let values = candidates(column, canary, &ground.mint, &conditions, self.seed);
+            let mut values = candidates(column, canary, &ground.mint, &conditions, self.seed);
+            if let (true, Some(tenant)) = (column.base.starts_with("json"), tenant) {
+                let id = &ground.tenants[tenant].id;
+                // One row a tenant holds a word where a policy may look for the tenant.
+                let word = ground.mint.text(canary);
+                values.splice(
+                    0..0,
+                    document(subject, &ground.mint.json(canary), if row + 2 == ROWS { &word } else { id }),
+                );
+            }
             let mut values: Vec<Option<String>> = values.into_iter().map(Some).collect();
             if !column.not_null {
                 values.push(None);
@@ -374,42 +416,4 @@ impl<'s> Planter<'s> {
         answer.error = answer.error.or(self.session.run(end).await?.error);
         Ok(answer)
     }
-}
-
-/// True where other values may be taken: what was wrong is a value.
-fn choosable(answer: &Answer) -> bool {
-    let code = answer.error.as_ref().map_or("", |(code, _)| code);
-    matches!(code, "23514" | "23505" | "23P01" | "23502") || code.starts_with("22") || code.starts_with("42")
-}
-
-/// The next candidate of every column that has more than one.
-fn turn(choice: &mut Choice) {
-    for values in choice.values_mut().filter(|values| values.len() > 1) {
-        values.rotate_left(1);
-    }
-}
-
-fn typed(value: Option<&str>, kind: &str) -> String {
-    value.map_or_else(|| format!("NULL::{kind}"), |value| format!("{}::{kind}", literal(value)))
-}
-
-fn insert(subject: &Subject, choice: &Choice) -> String {
-    let given: Vec<(String, String)> = subject
-        .columns
-        .iter()
-        .filter_map(|column| {
-            let value = choice.get(&column.name)?.first()?;
-            Some((column.sql(), typed(value.as_deref(), &column.kind)))
-        })
-        .collect();
-    let (names, values): (Vec<String>, Vec<String>) = given.into_iter().unzip();
-    if names.is_empty() {
-        return format!("INSERT INTO {} AS x DEFAULT VALUES", subject.sql());
-    }
-    format!(
-        "INSERT INTO {} AS x ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
-        subject.sql(),
-        names.join(", "),
-        values.join(", ")
-    )
 }

@@ -1,15 +1,16 @@
 //! A run: a place, rows, trials, their record, the judgement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::bind::Binding;
+use super::breach::shows;
 use super::engine::Engine;
 use super::ground::{Ground, Tenant};
 use super::history::{Header, SCHEMA_VERSION, Writer};
-use super::judge::{Judgement, Record, judge, shows};
+use super::judge::{Judgement, Record, judge};
 use super::place::{Asked, Mode, Place};
 use super::plant::Planter;
 use super::schema::Schema;
@@ -29,6 +30,7 @@ use crate::verdict::Overall;
 
 /// Tenants of a run.
 const TENANTS: u32 = 2;
+const TENANTS_HASHED: u32 = 12;
 /// Places for rows in the canaries of a tenant.
 const PLACES: u32 = 600_000;
 
@@ -144,21 +146,32 @@ impl Probe {
         }
         let mut unplanted = Vec::new();
         let mut may_replicate = false;
+        let mut adopted = BTreeMap::new();
         events(Event::Stage("probe: planting"));
         if place.mode == Mode::ReadOnly {
-            ground.tenants = tenants::found(&mut session, &schema.subjects, TENANTS).await?;
+            let tables: Vec<&Subject> =
+                schema.subjects.iter().filter(|s| s.owned && s.kind != Kind::Partition).collect();
+            ground.tenants = tenants::found(&mut session, &tables, 0).await?;
         } else {
             let mut planter = Planter::new(&mut session, &schema.subjects, self.seed).await?;
-            ground.tenants = tenants::made(&mut planter, &schema.subjects, &ground, TENANTS, self.seed).await?;
+            // Which partition a hash puts a tenant in is not to be chosen: of many tenants, each gets some.
+            let hashed = schema
+                .subjects
+                .iter()
+                .any(|s| s.owned && s.checks.iter().any(|c| c.expression.contains("satisfies_hash_partition")));
+            let count = if hashed { TENANTS_HASHED } else { TENANTS };
+            ground.tenants = tenants::made(&mut planter, &schema.subjects, &ground, count, self.seed).await?;
             unplanted = planter.plant(&mut ground).await?;
             may_replicate = planter.may_replicate;
             for stored in schema.subjects.iter().filter(|s| s.kind == Kind::Materialised) {
-                let refresh = format!("SAVEPOINT r; REFRESH MATERIALIZED VIEW {}", stored.sql());
-                let refresh =
-                    if session.is_within() { refresh.as_str() } else { refresh.trim_start_matches("SAVEPOINT r; ") };
-                let answer = session.run(refresh).await?;
-                if answer.error.is_some() && session.is_within() {
-                    session.must("ROLLBACK TO SAVEPOINT r").await?;
+                session.aside(&stored.refreshed(may_replicate)).await?;
+            }
+            for table in unplanted.iter().filter(|unplanted| !unplanted.spare).filter_map(|u| schema.subject(u.table)) {
+                let first = ground.tenants.len();
+                let found = tenants::found(&mut session, &[table], first as u32).await?;
+                if found.len() == 2 {
+                    ground.tenants.extend(found);
+                    adopted.insert(table.oid, [first, first + 1]);
                 }
             }
         }
@@ -174,7 +187,14 @@ impl Probe {
         for (number, values) in chosen {
             ground.tenants[number].context = values;
         }
-        let made = Made { schema: &schema, ground: &ground, unplanted: &unplanted, mode: place.mode, may_replicate };
+        let made = Made {
+            schema: &schema,
+            ground: &ground,
+            unplanted: &unplanted,
+            adopted: &adopted,
+            mode: place.mode,
+            may_replicate,
+        };
         let (trials, gaps) = made.trials();
         events(Event::Planned(format!("{} trials of {} subjects", trials.len(), schema.subjects.len())));
         let dir = self.reports.join(&run_id);
@@ -189,7 +209,9 @@ impl Probe {
         };
         let mut writer = Writer::create(&dir.join("history.ndjson.zst"), &header)?;
         let mut engine = Engine::new(place.door.clone(), &ground, binding.clone(), &schema.subjects, whole);
-        engine.note().await?;
+        if place.mode != Mode::ReadOnly {
+            engine.note().await?;
+        }
         events(Event::Stage("probe: trying"));
         let mut records = Vec::with_capacity(trials.len());
         let planned = trials.len() as u64;
@@ -252,7 +274,12 @@ impl Probe {
             interrupted: interrupt.is_raised(),
             reproduce: self.reproduce.clone(),
         };
-        let planted = ground.rows.iter().map(|row| (name(row.table), row.statement.clone())).collect();
+        let planted = ground
+            .rows
+            .iter()
+            .filter(|row| !row.statement.is_empty())
+            .map(|row| (name(row.table), row.statement.clone()))
+            .collect();
         let tenants = ground.tenants.clone();
         Ok(Ended { facts, judgement, records, planted, dir, exit, binding, tenants })
     }

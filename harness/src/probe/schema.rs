@@ -32,6 +32,8 @@ SELECT coalesce(json_agg(s ORDER BY s.schema, s.name), '[]')::text FROM (
        ELSE CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialised'
                            WHEN 'f' THEN 'foreign' ELSE 'sequence' END END AS kind,
   (SELECT min(i.inhparent::int8) FROM pg_inherits i WHERE i.inhrelid = c.oid) AS parent,
+  pg_get_userbyid(c.relowner) AS owner, EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+   OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1') AS triggers,
   c.relkind = 'S' AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'i') AS identity,
   json_build_object('usage', has_schema_privilege(R, n.oid, 'USAGE'),
    'select', CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(R, c.oid, 'SELECT') ELSE has_any_column_privilege(R, c.oid, 'SELECT') END,
@@ -75,6 +77,8 @@ SELECT coalesce(json_agg(s ORDER BY s.schema, s.name), '[]')::text FROM (
     SELECT (SELECT coalesce(json_agg(a.attname), '[]') FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
       AND pg_get_partition_constraintdef(c.oid) ~ ('\\m' || regexp_replace(quote_ident(a.attname), '([^\\w])', '\\\\\\1', 'g'))),
       pg_get_partition_constraintdef(c.oid) WHERE c.relispartition AND pg_get_partition_constraintdef(c.oid) IS NOT NULL) k), '[]') AS checks
+  , coalesce((SELECT json_agg(concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)))
+   FROM pg_policy p WHERE p.polrelid = c.oid), '[]') AS policies
  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r','p','v','m','f','S') AND OWN
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')) s";

@@ -161,6 +161,20 @@ impl Session {
         }
     }
 
+    /// Runs a statement of the privileged role; what it did before it failed does not stand in the way.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn aside(&mut self, sql: &str) -> Result<Answer> {
+        if !self.within {
+            return self.run(sql).await;
+        }
+        let answer = self.run(&format!("SAVEPOINT aside; {sql}")).await?;
+        let back = if answer.error.is_some() { "ROLLBACK TO SAVEPOINT aside; " } else { "" };
+        self.must(&format!("{back}RELEASE SAVEPOINT aside")).await?;
+        Ok(answer)
+    }
+
     /// Runs a statement, whatever comes of it.
     ///
     /// # Errors
@@ -248,7 +262,7 @@ fn told(error: sqlx::Error) -> Result<(String, String)> {
     let mut text = error.message().to_string();
     if let Some(error) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
         for more in [error.detail(), error.hint(), error.r#where()].into_iter().flatten() {
-            text.push_str("\n");
+            text.push('\n');
             text.push_str(more);
         }
     }

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use super::breach::shows;
 use super::engine::Engine;
-use super::judge::{Record, shows};
+use super::judge::Record;
 use super::subject::{Kind, Subject};
 use super::trial::{Act, Command, Context, Expect, Lane, Relation, Trial};
 use crate::error::Result;
@@ -109,6 +110,7 @@ impl Stage<'_> {
         let trial = Trial {
             subject: SUBJECT.into(),
             kind: Kind::Table,
+            owned: true,
             command: Command::Generated,
             relation: Relation::Switched,
             what: "drawn at random".into(),

@@ -167,6 +167,12 @@ pub struct Subject {
     pub references: Vec<Reference>,
     /// Its checks, and its partition's bounds.
     pub checks: Vec<Check>,
+    /// What its policies say, as SQL.
+    pub policies: Vec<String>,
+    /// Its owner.
+    pub owner: String,
+    /// True where something of the database's own happens when it is written to.
+    pub triggers: bool,
     /// What the database role may do.
     pub rights: Rights,
     /// True for a sequence that fills a column without a grant of its own.
@@ -204,6 +210,17 @@ impl Subject {
     pub fn is_root(&self) -> bool {
         let Some(tenant) = &self.tenant else { return false };
         self.uniques.iter().any(|unique| !unique.partial && !unique.exclusion && unique.columns == [tenant.clone()])
+    }
+
+    /// The statements that fill a materialised view anew with all rows there are; `all` where the privileged role may stand in
+    /// for its owner, whom row security may leave nothing.
+    pub fn refreshed(&self, all: bool) -> String {
+        let refresh = format!("REFRESH MATERIALIZED VIEW {}", self.sql());
+        if !all {
+            return refresh;
+        }
+        let owned = |by: &str| format!("ALTER MATERIALIZED VIEW {} OWNER TO {by}", self.sql());
+        [owned("CURRENT_USER"), refresh, owned(&quoted(&self.owner))].join("; ")
     }
 
     /// A column that may be changed, the less depends on it the better.

@@ -16,6 +16,8 @@ use crate::target::copy::quoted;
 
 use super::session::Session;
 
+/// Rows of a table that are looked at to find tenants.
+const LOOKED_AT: u32 = 20_000;
 /// Values of a tenant's rows that are tried as its context.
 const CONTEXTS_MAX: usize = 60;
 
@@ -84,31 +86,29 @@ pub async fn made(
     Ok(tenants)
 }
 
-/// Tenants that are there: the two with rows in the most tables.
+/// Tenants that are there: those with rows in the most of `tables`. Owners are numbered from `first`.
 ///
 /// # Errors
 /// The server does not answer.
-pub async fn found(session: &mut Session, subjects: &[Subject], count: u32) -> Result<Vec<Tenant>> {
+pub async fn found(session: &mut Session, tables: &[&Subject], first: u32) -> Result<Vec<Tenant>> {
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-    for subject in subjects.iter().filter(|s| s.owned && s.kind != Kind::Partition) {
+    for subject in tables {
         let Some(column) = &subject.tenant else { continue };
         let sql = format!(
-            "SAVEPOINT found; SELECT {0}::text FROM (SELECT {0} FROM {1} WHERE {0} IS NOT NULL LIMIT 20000) x GROUP BY 1 ORDER BY count(*) DESC LIMIT 50",
+            "SELECT {0}::text FROM (SELECT {0} FROM {1} WHERE {0} IS NOT NULL LIMIT {LOOKED_AT}) x GROUP BY 1 ORDER BY count(*) DESC LIMIT 50",
             quoted(column),
             subject.sql()
         );
-        session.privileged().await?;
-        let answer = session.run(&sql).await?;
-        session.must("ROLLBACK TO SAVEPOINT found").await?;
+        let answer = session.aside(&sql).await?;
         for id in answer.rows.into_iter().filter_map(|mut row| row.pop().flatten()) {
             *seen.entry(id).or_default() += 1;
         }
     }
     let mut seen: Vec<(u64, String)> = seen.into_iter().map(|(id, tables)| (tables, id)).collect();
     seen.sort_by(|a, b| b.cmp(a));
-    let tenants = seen.into_iter().take(count as usize).enumerate();
+    let tenants = seen.into_iter().take(2).zip(first..);
     Ok(tenants
-        .map(|(number, (_, id))| Tenant { owner: Owner::new(number as u32), context: vec![], id, planted: false })
+        .map(|((_, id), number)| Tenant { owner: Owner::new(number), context: vec![], id, planted: false })
         .collect())
 }
 
@@ -180,6 +180,7 @@ async fn shows(
         let trial = Trial {
             subject: table.title(),
             kind: table.kind,
+            owned: true,
             command: Command::Select,
             relation: Relation::Own,
             what: String::new(),

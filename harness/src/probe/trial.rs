@@ -244,6 +244,8 @@ pub struct Trial {
     pub subject: String,
     /// What it is.
     pub kind: Kind,
+    /// True where tenants own its rows: then its owner is to see some.
+    pub owned: bool,
     /// The command.
     pub command: Command,
     /// The relation.

@@ -1,5 +1,7 @@
 //! All trials of a run, subject by subject, and the subjects of which none can be made.
 
+use std::collections::BTreeMap;
+
 use super::calls::{binding_left, calls, influence, left, without};
 use super::cast::Cast;
 use super::ground::Ground;
@@ -24,6 +26,8 @@ pub struct Made<'a> {
     pub ground: &'a Ground,
     /// What could not be planted.
     pub unplanted: &'a [Unplanted],
+    /// Tables with rows of tenants that were there, and their numbers.
+    pub adopted: &'a BTreeMap<i64, [usize; 2]>,
     /// How much may be done.
     pub mode: Mode,
     /// True where the privileged role may leave out triggers.
@@ -49,9 +53,20 @@ impl Made<'_> {
             if !touches {
                 continue;
             }
+            let gap = |why: String| Gap { subject: subject.title(), kind: subject.kind, why };
             if let Some(why) = self.gap(subject) {
-                gaps.push(Gap { subject: subject.title(), kind: subject.kind, why });
+                // Rows that were there before are read, and nothing more.
+                if self.adopted.contains_key(&subject.oid) {
+                    trials.extend(reads(&cast, &self.schema.roles, number, false));
+                    gaps.push(gap(format!("rows that were there are read, and it is not written to: {why}")));
+                } else {
+                    gaps.push(gap(why));
+                }
                 continue;
+            }
+            let spare = self.unplanted.iter().find(|unplanted| unplanted.table == subject.oid && unplanted.spare);
+            if let (Some(unplanted), true) = (spare, subject.rights.insert) {
+                gaps.push(gap(format!("no row could be made to insert: {}", unplanted.why)));
             }
             if subject.kind == Kind::Sequence {
                 trials.extend(sequence(&cast, self.mode == Mode::Copy));
@@ -108,14 +123,16 @@ impl Made<'_> {
         if !subject.owned {
             return None;
         }
-        if let Some(unplanted) = self.unplanted.iter().find(|unplanted| unplanted.table == subject.oid) {
-            return Some(format!("nothing could be planted in it: {}", unplanted.why));
-        }
-        None
+        let unplanted = self.unplanted.iter().find(|unplanted| unplanted.table == subject.oid && !unplanted.spare)?;
+        Some(format!("nothing could be planted in it: {}", unplanted.why))
     }
 
     /// Two tenants with rows in `subject`, where there are such.
     fn cast<'a>(&'a self, subject: &'a Subject) -> Cast<'a> {
+        if let Some([victim, caller]) = self.adopted.get(&subject.oid).copied() {
+            let (version, may_replicate) = (self.schema.version, self.may_replicate);
+            return Cast { subject, ground: self.ground, victim, caller, version, may_replicate };
+        }
         let has = |tenant: &usize| self.ground.rows_of(subject.oid, *tenant).next().is_some();
         let all = 0..self.ground.tenants.len();
         let mut parts: Vec<usize> = all.clone().filter(has).collect();

@@ -178,6 +178,13 @@ pub fn literals(expression: &str) -> Vec<String> {
     found
 }
 
+/// The keys by which an expression reaches into a document.
+pub fn document_keys(expression: &str) -> Vec<String> {
+    let reached = expression.split("->").skip(1);
+    let named = reached.filter_map(|part| part.trim_start_matches('>').trim_start().strip_prefix('\''));
+    named.map(|text| quoted_text(text).0).collect()
+}
+
 /// The text up to the closing quote, and what follows it.
 fn quoted_text(text: &str) -> (String, &str) {
     let mut value = String::new();
@@ -224,6 +231,11 @@ mod tests {
         assert_eq!(of("(status = ANY (ARRAY['on hold'::text, 'it''s'::text]))"), "on hold|it's");
         assert_eq!(of("((int4_col > 10) AND (\"9x\" < 2.5))"), "10|2.5");
         assert_eq!(of("code ~ '^[A-Z]{3}$'"), "^[A-Z]{3}$");
+    }
+
+    #[test]
+    fn a_document_is_reached_into_by_its_keys() {
+        assert_eq!(document_keys("(((meta -> 'a b'::text) ->> 'c'::text))::uuid"), ["a b", "c"]);
     }
 
     #[test]

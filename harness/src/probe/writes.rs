@@ -303,13 +303,23 @@ fn merges(cast: &Cast<'_>) -> Vec<Trial> {
     {
         let identity = subject.columns.iter().any(|c| c.always && theirs.given.iter().any(|(name, _)| *name == c.name));
         let overriding = if identity { "OVERRIDING SYSTEM VALUE " } else { "" };
-        let insert = format!("WHEN NOT MATCHED THEN INSERT ({names}) {overriding}VALUES ({values})");
+        let insert =
+            |names: &str, values: &str| format!("WHEN NOT MATCHED THEN INSERT ({names}) {overriding}VALUES ({values})");
         trials.push(cast.trial(
             Command::Merge,
             Relation::Foreign,
             "insert a row of the other's",
-            looked(merge("false", &insert)),
+            looked(merge("false", &insert(&names, &values))),
         ));
+        let own = cast.spare(cast.caller).and_then(|row| cast.given(row, &BTreeMap::new()));
+        if let Some((names, values)) = own {
+            trials.push(cast.trial(
+                Command::Merge,
+                Relation::Own,
+                "insert a row of its own",
+                looked(merge("false", &insert(&names, &values))),
+            ));
+        }
     }
     trials
 }
