@@ -17,7 +17,9 @@ pub mod tenant;
 pub mod wire;
 pub mod world;
 
+pub mod migration;
 pub mod postgres;
+pub mod probe;
 pub mod target;
 
 pub mod drive;
@@ -31,6 +33,8 @@ pub mod replay;
 pub mod settle;
 pub mod snapshot;
 pub mod wiretap;
+
+pub mod guard;
 
 pub mod campaign;
 pub mod evidence;

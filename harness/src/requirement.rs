@@ -15,6 +15,8 @@ pub enum Severity {
     High,
     /// A hint about others can be had.
     Medium,
+    /// Worth knowing, and no violation.
+    Info,
 }
 
 /// What has to be driven to judge a requirement, beside the controls.
@@ -41,7 +43,7 @@ pub struct Requirement {
     /// How bad a violation is.
     pub severity: Severity,
     /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `capture`, `log`, `objects`, `mint`,
-    /// `webhook`.
+    /// `webhook`, `probe`.
     pub channels: Vec<String>,
     /// What has to be driven to judge it.
     #[serde(default)]
@@ -73,6 +75,7 @@ const FAMILIES: &[&str] = &[
     include_str!("../../scenarios/requirements/role.toml"),
     include_str!("../../scenarios/requirements/inference.toml"),
     include_str!("../../scenarios/requirements/replay.toml"),
+    include_str!("../../scenarios/requirements/sql.toml"),
 ];
 
 /// All requirements, family by family.
@@ -124,6 +127,11 @@ impl Requirement {
     /// True when it can be judged only where recorded traffic is played.
     pub fn needs_capture(&self) -> bool {
         self.channels.iter().any(|channel| channel == "capture")
+    }
+
+    /// True when it can be judged only by a connection as the application's database role.
+    pub fn needs_probe(&self) -> bool {
+        self.channels.iter().any(|channel| channel == "probe")
     }
 
     /// The part of the ID before the slash.

@@ -1,6 +1,7 @@
 //! What the tests share: a campaign against the bundled reference.
 
 pub mod planted;
+pub mod walls;
 
 use std::path::PathBuf;
 use std::sync::Arc;

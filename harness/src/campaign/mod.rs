@@ -214,9 +214,13 @@ impl Campaign {
         let clock = Instant::now();
         self.bounds.check()?;
         let mut requirements = requirement::select(&self.only)?;
-        requirements.retain(|r| self.recording.is_some() || !r.needs_capture());
+        requirements.retain(|r| !r.needs_probe() && (self.recording.is_some() || !r.needs_capture()));
         if requirements.is_empty() {
-            return Err(Error::Usage("what is selected is judged on recorded traffic: use partywall replay".into()));
+            return Err(Error::Usage(
+                "what is selected is judged on recorded traffic, or as the application's database role: use partywall \
+                 replay, or partywall probe"
+                    .into(),
+            ));
         }
         let id = seed::run_id(started);
         let run = Run { dir: self.reports.join(&id), id, events, interrupt, notes: Mutex::default() };

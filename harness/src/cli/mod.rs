@@ -1,9 +1,11 @@
 //! The command line: one file a command; what was typed becomes what is meant, then one call.
 
 mod certify;
+mod guard;
 mod judge;
 mod list;
 mod mutants;
+mod probe;
 mod replay;
 mod reproduce;
 mod schema;
@@ -44,8 +46,12 @@ enum Command {
     Replay(replay::Args),
     /// Play the fewest steps of a finding again: does it still show?
     Reproduce(reproduce::Args),
+    /// Try every table, view and function as the application's database role, in every relation to the rows.
+    Probe(probe::Args),
     /// Listen between a service and its database, and tell what crosses the wall.
     Tap(tap::Args),
+    /// Review a database: its tables, policies, roles, views and functions.
+    Guard(guard::Args),
     /// List the requirements.
     List(list::ListArgs),
     /// Explain one requirement.
@@ -70,7 +76,9 @@ pub fn main() -> ExitCode {
         Command::Judge(args) => judge::run(args),
         Command::Replay(args) => block_on(replay::run(args)),
         Command::Reproduce(args) => block_on(reproduce::run(args)),
+        Command::Probe(args) => block_on(probe::run(args)),
         Command::Tap(args) => block_on(tap::run(args)),
+        Command::Guard(args) => block_on(guard::run(args)),
         Command::List(args) => list::list(args),
         Command::Explain(args) => list::explain(args),
         Command::Schema(args) => schema::run(args),

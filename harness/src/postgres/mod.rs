@@ -6,6 +6,8 @@ mod installed;
 pub mod pgbouncer;
 mod version;
 
+pub(crate) use version::warnings;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -138,7 +140,7 @@ impl Address {
 }
 
 /// `url` with another database.
-fn with_database(url: &str, database: &str) -> String {
+pub(crate) fn with_database(url: &str, database: &str) -> String {
     let (head, query) = url.split_once('?').map_or((url, None), |(h, q)| (h, Some(q)));
     let start = head.find("://").map_or(0, |at| at + 3);
     let end = head[start..].find('/').map_or(head.len(), |at| start + at);

@@ -4,7 +4,7 @@
 const FIXED: [(i32, i32); 5] = [(18, 6), (17, 11), (16, 15), (15, 19), (14, 24)];
 
 /// What to say about a server of this version.
-pub(super) fn warnings(major: i32, minor: i32) -> Vec<String> {
+pub(crate) fn warnings(major: i32, minor: i32) -> Vec<String> {
     match FIXED.iter().find(|(fixed, _)| *fixed == major) {
         Some((_, fixed)) if minor < *fixed => vec![format!(
             "PostgreSQL {major}.{minor} is below {major}.{fixed}, which fixes CVE-2026-14666 \

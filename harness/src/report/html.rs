@@ -189,6 +189,7 @@ impl Page<'_> {
             Severity::Critical => "critical",
             Severity::High => "high",
             Severity::Medium => "medium",
+            Severity::Info => "info",
         }
     }
 

@@ -1,12 +1,15 @@
 //! Reports: files and terminal output made from events and a finished judgement. No judgement is made here.
 
 mod evidence;
+pub mod guard;
 mod html;
 mod json;
 mod junit;
 mod markdown;
 mod matrix;
+pub mod probe;
 mod reproduce;
+pub mod review;
 mod summary;
 pub mod terminal;
 mod text;

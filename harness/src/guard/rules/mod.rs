@@ -1,0 +1,15 @@
+//! The checks, one file a family. What each rule says is in `scenarios/rules`.
+
+mod constraint;
+mod function;
+mod policy;
+mod role;
+mod schema;
+mod view;
+
+use super::review::Review;
+use crate::error::Result;
+
+/// All families.
+pub(super) const FAMILIES: [fn(&mut Review<'_>) -> Result<()>; 6] =
+    [schema::check, role::check, policy::check, view::check, function::check, constraint::check];

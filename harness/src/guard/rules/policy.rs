@@ -1,0 +1,540 @@
+//! What the policies of a table together let through: to whom, in which situation, and what that hangs on.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{DataType, Expr, Value as Literal, visit_expressions, visit_relations};
+
+use crate::error::Result;
+use crate::guard::catalog::{Command, Policy, Privilege, Relation, Role, Volatility};
+use crate::guard::expression::{Body, Bound, Cause, Truth, Whose, parse, settings};
+use crate::guard::finding::Certainty;
+use crate::guard::review::{Draft, Review, function_object, relation_object};
+
+pub(super) fn check(review: &mut Review<'_>) -> Result<()> {
+    for table in review.tables() {
+        if !table.row_security {
+            continue;
+        }
+        for role in review.roles() {
+            // Whom no policy is asked for has a finding of its own.
+            if review.catalog.bypasses(role.oid, table) || review.rights(role.oid, table).is_empty() {
+                continue;
+            }
+            rows(review, table, role)?;
+            new_rows(review, table, role)?;
+            written(review, table, role)?;
+        }
+    }
+    lone_settings(review)
+}
+
+fn privilege(command: Command) -> Privilege {
+    match command {
+        Command::Select => Privilege::Select,
+        Command::Insert => Privilege::Insert,
+        Command::Update => Privilege::Update,
+        Command::Delete => Privilege::Delete,
+    }
+}
+
+/// The table's policies that take part, as evidence.
+fn policies(review: &Review<'_>, table: &Relation, role: &Role, command: Command) -> Vec<String> {
+    let taking =
+        review.catalog.policies_of(table.oid).filter(|p| p.covers(command) && review.catalog.applies(p, role.oid));
+    taking
+        .map(|policy| {
+            let text = policy.visible(command).or_else(|| policy.checked(command)).unwrap_or("nothing");
+            let kind = if policy.permissive { "" } else { "restrictive " };
+            format!("{kind}policy {}: {text}", policy.name)
+        })
+        .collect()
+}
+
+struct Seen<'t> {
+    command: Command,
+    foreign: Truth,
+    literals: &'t BTreeSet<String>,
+}
+
+fn rows(review: &mut Review<'_>, table: &Relation, role: &Role) -> Result<()> {
+    let rights = review.rights(role.oid, table);
+    let literals = literals(review, table);
+    for command in [Command::Select, Command::Update, Command::Delete] {
+        if !rights.contains(&privilege(command)) {
+            continue;
+        }
+        // Rules follow the tables of the catalog, whose life is longer than the review's.
+        let relation = review.catalog.relations.get(&table.oid).unwrap_or(table).oid;
+        let Some(relation) = review.catalog.relations.get(&relation) else { continue };
+        review.evaluator.turn(role.oid, Bound::Tenant);
+        let foreign = review.evaluator.lets(relation, command, &Whose::Foreign);
+        let own = review.evaluator.lets(relation, command, &Whose::Own);
+        if let Some((rule, certainty, what)) = classified(review, &foreign, &own) {
+            tell(review, table, role, command, (rule, certainty, what))?;
+        }
+        if foreign.is_true() {
+            continue;
+        }
+        for (bound, when) in [(Bound::Unset, "nothing was ever bound"), (Bound::Empty, "what was bound has ended")] {
+            review.evaluator.turn(role.oid, bound);
+            if review.evaluator.lets(relation, command, &Whose::Foreign).is_true() {
+                let what = format!("{} reaches every row where {when}", command.word());
+                tell(review, table, role, command, ("policy/fail-open", Certainty::Inferred, what))?;
+            }
+        }
+        review.evaluator.turn(role.oid, Bound::Tenant);
+        if command == Command::Select {
+            shared(review, relation, role, &Seen { command, foreign, literals: &literals })?;
+            if !own.may_be_true() {
+                let what = "no tenant sees its own rows".to_string();
+                tell(review, table, role, command, ("policy/locks-out", Certainty::Inferred, what))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Rows that every tenant sees: those of nobody, and those of a tenant that is spelt out.
+fn shared(review: &mut Review<'_>, table: &Relation, role: &Role, seen: &Seen<'_>) -> Result<()> {
+    if seen.foreign.may_be_true() {
+        return Ok(());
+    }
+    let Some(relation) = review.catalog.relations.get(&table.oid) else { return Ok(()) };
+    let column = review.tenancy.column_of(table.oid).and_then(|column| table.column(column));
+    let nullable = column.is_some_and(|column| !column.not_null);
+    let inserts = review.rights(role.oid, table).contains(&Privilege::Insert);
+    let kinds =
+        seen.literals.iter().map(|literal| Whose::Literal(literal.clone())).chain(nullable.then_some(Whose::Nobody));
+    for whose in kinds {
+        let (rule, rows) = match &whose {
+            Whose::Literal(literal) => ("policy/literal-tenant", format!("the rows of tenant '{literal}'")),
+            _ => ("policy/null-tenant", "rows without a tenant".into()),
+        };
+        review.evaluator.turn(role.oid, Bound::Tenant);
+        if review.evaluator.lets(relation, seen.command, &whose).is_true() {
+            let makes = inserts && review.evaluator.accepts(relation, Command::Insert, &whose).is_true();
+            let (rule, what) = match makes {
+                true => (rule, format!("everybody sees {rows}, and anybody may write one")),
+                false => ("policy/shared-rows", format!("everybody sees {rows}")),
+            };
+            tell(review, table, role, seen.command, (rule, Certainty::Inferred, what))?;
+            continue;
+        }
+        for bound in [Bound::Unset, Bound::Empty] {
+            review.evaluator.turn(role.oid, bound);
+            if review.evaluator.lets(relation, seen.command, &whose).is_true() {
+                if matches!(&whose, Whose::Literal(literal) if stands_for_nobody(literal)) {
+                    continue;
+                }
+                let rule = if whose == Whose::Nobody { rule } else { "policy/fail-open" };
+                let what = format!("{rows} are seen where nothing is bound");
+                tell(review, table, role, seen.command, (rule, Certainty::Inferred, what))?;
+            }
+        }
+    }
+    review.evaluator.turn(role.oid, Bound::Tenant);
+    let exact = review.evaluator.lets(relation, seen.command, &Whose::Alike);
+    if column.is_some_and(|column| column.type_category == "S" || column.type_name.ends_with("citext"))
+        && exact.is_true()
+    {
+        let what = "tenants whose ids differ in case alone are taken for one".to_string();
+        tell(review, table, role, seen.command, ("policy/folded-tenant", Certainty::Inferred, what))?;
+    }
+    Ok(())
+}
+
+fn new_rows(review: &mut Review<'_>, table: &Relation, role: &Role) -> Result<()> {
+    let Some(relation) = review.catalog.relations.get(&table.oid) else { return Ok(()) };
+    let column = review.tenancy.column_of(table.oid).and_then(|column| table.column(column));
+    for (command, rule) in [(Command::Insert, "policy/plants-foreign"), (Command::Update, "policy/moves-row")] {
+        let may = match column {
+            Some(column) => review.catalog.may_column(role.oid, privilege(command), table.oid, column.number),
+            None => review.rights(role.oid, table).contains(&privilege(command)) && command == Command::Insert,
+        };
+        if !may {
+            continue;
+        }
+        review.evaluator.turn(role.oid, Bound::Tenant);
+        let foreign = review.evaluator.accepts(relation, command, &Whose::Foreign);
+        let own = review.evaluator.accepts(relation, command, &Whose::Own);
+        if command == Command::Update && !review.evaluator.lets(relation, command, &Whose::Own).may_be_true() {
+            continue;
+        }
+        let found = match classified(review, &foreign, &own) {
+            Some((_, certainty, _)) if foreign.is_true() || chosen(&foreign) => {
+                let what = match command {
+                    Command::Insert => "a row may be written under another tenant",
+                    _ => {
+                        "a row may be moved to another tenant; with WHERE or RETURNING only if the SELECT policies show it there"
+                    }
+                };
+                Some((rule, certainty, what.to_string()))
+            }
+            other => other,
+        };
+        if let Some(found) = found {
+            tell(review, table, role, command, found)?;
+            continue;
+        }
+        for bound in [Bound::Unset, Bound::Empty] {
+            review.evaluator.turn(role.oid, bound);
+            if review.evaluator.accepts(relation, command, &Whose::Foreign).is_true() {
+                let what = "a row may be written under any tenant where nothing is bound".to_string();
+                tell(review, table, role, command, ("policy/fail-open", Certainty::Inferred, what))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// True when what decides is what the writer of a row chooses.
+fn chosen(truth: &Truth) -> bool {
+    truth.may_be_true() && truth.because.iter().all(|cause| matches!(cause, Cause::Column(_) | Cause::Caller(_)))
+}
+
+/// Which rule a condition breaks that lets rows of others through.
+fn classified(review: &Review<'_>, foreign: &Truth, own: &Truth) -> Option<(&'static str, Certainty, String)> {
+    if foreign.is_true() {
+        return Some(match own.may_be_true() {
+            true => ("policy/open", Certainty::Inferred, "rows of every tenant are let through".into()),
+            false => (
+                "policy/inverted",
+                Certainty::Inferred,
+                "other tenants' rows are let through, and the tenant's own are not".into(),
+            ),
+        });
+    }
+    if !foreign.may_be_true() {
+        return None;
+    }
+    let names = |wanted: fn(&Cause) -> Option<&String>| -> Option<String> {
+        let found: Vec<&str> = foreign.because.iter().filter_map(wanted).map(String::as_str).collect();
+        (!found.is_empty()).then(|| found.join(", "))
+    };
+    let unread = names(|cause| if let Cause::Unread(what) = cause { Some(what) } else { None });
+    let flags = names(|cause| if let Cause::Flag(path) = cause { Some(path) } else { None });
+    let rows = names(|cause| if let Cause::Rows(table) = cause { Some(table) } else { None });
+    let caller = names(|cause| if let Cause::Caller(path) = cause { Some(path) } else { None });
+    let columns = names(|cause| if let Cause::Column(name) = cause { Some(name) } else { None });
+    let suspected = |what: String| Some(("policy/undecided", Certainty::Suspected, what));
+    if let Some(flags) = flags {
+        let what = format!("whether other tenants' rows are let through hangs on {flags}, which any session may set");
+        return Some(("policy/flag", Certainty::Inferred, what));
+    }
+    if foreign.because.contains(&Cause::DatabaseRole) && rows.is_none() {
+        // Where each tenant has a role of its own, the role says who it is.
+        let shared = review.tenancy.application.len() == 1;
+        let what = "the database role decides, and all tenants share it".to_string();
+        return shared.then_some(("policy/database-role", Certainty::Inferred, what));
+    }
+    if let Some(unread) = unread {
+        return suspected(format!("whether other tenants' rows are let through hangs on {unread}"));
+    }
+    if let Some(rows) = rows {
+        let known = caller.is_some() || foreign.because.contains(&Cause::DatabaseRole);
+        let of_tenants = foreign.because.iter().any(|cause| match cause {
+            Cause::Rows(name) => {
+                let plain = name.replace('"', "");
+                let (schema, table) = plain.rsplit_once('.').map_or((None, plain.as_str()), |(s, t)| (Some(s), t));
+                review
+                    .catalog
+                    .relation_named(schema, table)
+                    .is_some_and(|table| review.tenancy.is_tenant_table(table.oid))
+            }
+            _ => false,
+        });
+        let (rule, what) = match (known, of_tenants) {
+            (true, true) => (
+                "policy/not-bound-to-row",
+                format!("what the caller is in its own tenant, by {rows}, lets it see the others"),
+            ),
+            (true, false) => ("policy/lookup", format!("{rows} decides about the caller")),
+            (false, _) => {
+                let what =
+                    format!("other tenants' rows are let through once {rows} holds a row that fits, whoever calls");
+                ("policy/not-bound-to-caller", what)
+            }
+        };
+        return Some((rule, Certainty::Inferred, what));
+    }
+    match columns {
+        Some(columns) => {
+            let what = format!("other tenants' rows are let through by what they say in {columns}");
+            Some(("policy/row-data", Certainty::Inferred, what))
+        }
+        None => suspected("it is not known what decides whether other tenants' rows are let through".into()),
+    }
+}
+
+fn tell(
+    review: &mut Review<'_>,
+    table: &Relation,
+    role: &Role,
+    command: Command,
+    (rule, certainty, what): (&'static str, Certainty, String),
+) -> Result<()> {
+    let mut evidence = vec![format!("{} as {}: {what}", command.word(), role.name)];
+    evidence.extend(policies(review, table, role, command));
+    let names: Vec<&str> = review
+        .catalog
+        .policies_of(table.oid)
+        .filter(|policy| policy.covers(command))
+        .map(|policy| policy.name.as_str())
+        .collect();
+    let remedy = match review.condition(table) {
+        Some(condition) => {
+            let name = table.sql();
+            let dropped: Vec<String> = names
+                .iter()
+                .map(|name| format!("DROP POLICY {} ON {};", crate::target::copy::quoted(name), table.sql()))
+                .collect();
+            format!(
+                "BEGIN;\n{}\nCREATE POLICY own_tenant ON {name} USING ({condition}) WITH CHECK ({condition});\nCOMMIT;",
+                dropped.join("\n")
+            )
+        }
+        None => format!("-- let the policies of {} ask whose row it is that their rows refer to", table.sql()),
+    };
+    let object = relation_object(table);
+    review.keep(Draft { rule, object, certainty, sentence: format!("{}: {what}", table.label()), evidence, remedy })
+}
+
+fn applying<'a>(review: &Review<'a>, table: &Relation, role: &Role) -> Vec<(&'a Policy, Expr)> {
+    let catalog = review.catalog;
+    let own = catalog.policies_of(table.oid).filter(|policy| catalog.applies(policy, role.oid));
+    own.flat_map(|policy| {
+        [policy.using.as_deref(), policy.check.as_deref()].into_iter().flatten().map(move |text| (policy, text))
+    })
+    .filter_map(|(policy, text)| Some((policy, parse(text)?)))
+    .collect()
+}
+
+/// Values that policies, or the functions they call, spell out, and which may be tenants'.
+fn literals(review: &Review<'_>, table: &Relation) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for policy in review.catalog.policies_of(table.oid) {
+        let Some(expression) = policy.using.as_deref().and_then(parse) else { continue };
+        let bodies =
+            called(review, &expression).into_iter().filter_map(|oid| Body::of(review.catalog.functions.get(&oid)?));
+        for expression in bodies.flat_map(|body| body.expressions()).chain([expression]) {
+            let _ = visit_expressions(&expression, |part| {
+                if let Expr::Value(literal) = part
+                    && let Literal::SingleQuotedString(text) | Literal::Number(text, _) = &literal.value
+                    && !text.is_empty()
+                    && !text.contains('.')
+                {
+                    found.insert(text.clone());
+                }
+                ControlFlow::<()>::Continue(())
+            });
+        }
+    }
+    found
+}
+
+/// Ids that no tenant is given: nought, less, and the uuids of noughts or of ones.
+fn stands_for_nobody(literal: &str) -> bool {
+    let digits: Vec<char> = literal.chars().filter(|c| *c != '-').collect();
+    let uniform = digits.len() == 32 && ["0", "f"].iter().any(|one| digits.iter().all(|c| one.contains(*c)));
+    uniform || literal.parse::<i64>().is_ok_and(|number| number <= 0)
+}
+
+/// The functions that an expression calls.
+fn called(review: &Review<'_>, expression: &Expr) -> BTreeSet<i64> {
+    let mut found = BTreeSet::new();
+    let _ = visit_expressions(expression, |part| {
+        if let Expr::Function(call) = part {
+            let parts: Vec<&str> =
+                call.name.0.iter().filter_map(|part| Some(part.as_ident()?.value.as_str())).collect();
+            let count = match &call.args {
+                sqlparser::ast::FunctionArguments::List(list) => list.args.len(),
+                _ => 0,
+            };
+            if let Some((name, schema)) = parts.split_last() {
+                found.extend(
+                    review.catalog.function_called(schema.last().copied(), name, count).map(|function| function.oid),
+                );
+            }
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    found
+}
+
+/// What follows from how a policy gets at its answer.
+fn written(review: &mut Review<'_>, table: &Relation, role: &Role) -> Result<()> {
+    for (policy, expression) in applying(review, table, role) {
+        let mut told: Vec<(&'static str, Certainty, String)> = Vec::new();
+        let _ = visit_expressions(&expression, |part| {
+            match part {
+                Expr::Cast { expr, data_type, .. } if !is_text(data_type) => {
+                    if let Some(column) = text_column(expr, table) {
+                        let what = format!(
+                            "casts what a row says in {column}: the error of a row that does not fit tells its value"
+                        );
+                        told.push(("policy/casts-row-data", Certainty::Inferred, what));
+                    }
+                }
+                Expr::Value(literal) => {
+                    if let Literal::SingleQuotedString(text) = &literal.value
+                        && (text == "user_metadata" || text == "raw_user_meta_data")
+                    {
+                        let what = "believes metadata that users may write themselves".to_string();
+                        told.push(("policy/user-metadata", Certainty::Inferred, what));
+                    }
+                }
+                _ => {}
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        for (rule, certainty, what) in told {
+            let command = policy.command.unwrap_or(Command::Select);
+            tell(review, table, role, command, (rule, certainty, format!("policy {} {what}", policy.name)))?;
+        }
+        lookups(review, table, role, policy, &expression)?;
+        functions(review, table, &expression)?;
+    }
+    Ok(())
+}
+
+fn is_text(kind: &DataType) -> bool {
+    matches!(
+        kind,
+        DataType::Text | DataType::Varchar(_) | DataType::CharacterVarying(_) | DataType::JSON | DataType::JSONB
+    ) || matches!(kind, DataType::Custom(..) | DataType::Regclass | DataType::Array(_))
+}
+
+/// The text or document column that an expression takes its value from.
+fn text_column(expression: &Expr, table: &Relation) -> Option<String> {
+    let mut found = None;
+    let _ = visit_expressions(expression, |part| {
+        let name = match part {
+            Expr::Identifier(name) => Some(&name.value),
+            Expr::CompoundIdentifier(parts) => parts.last().map(|part| &part.value),
+            // What a query answers has passed its own table's wall.
+            Expr::Subquery(_) | Expr::Exists { .. } => return ControlFlow::Break(()),
+            _ => None,
+        };
+        let column = name.and_then(|name| table.column(name));
+        let free = column.filter(|column| column.type_category == "S" || column.type_name.starts_with("json"));
+        found = found.take().or_else(|| free.map(|column| column.name.clone()));
+        ControlFlow::Continue(())
+    });
+    found
+}
+
+/// Tables that a policy asks, and that the role may write: it may answer itself.
+fn lookups(review: &mut Review<'_>, table: &Relation, role: &Role, policy: &Policy, expression: &Expr) -> Result<()> {
+    let mut asked = BTreeSet::new();
+    let _ = visit_relations(expression, |name| {
+        let parts: Vec<&str> = name.0.iter().filter_map(|part| Some(part.as_ident()?.value.as_str())).collect();
+        if let Some((name, schema)) = parts.split_last() {
+            asked.extend(review.catalog.relation_named(schema.last().copied(), name).map(|relation| relation.oid));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    for other in asked.into_iter().filter(|other| *other != table.oid) {
+        let Some(other) = review.catalog.relations.get(&other).filter(|other| other.kind.is_table()) else { continue };
+        let rights = review.rights(role.oid, other);
+        review.evaluator.turn(role.oid, Bound::Tenant);
+        let open = |command| match review.tenancy.is_tenant_table(other.oid) {
+            true => review.evaluator.accepts(other, command, &Whose::Foreign).may_be_true(),
+            false => review.evaluator.accepts(other, command, &Whose::Shared).may_be_true(),
+        };
+        let writes = [(Privilege::Insert, Command::Insert), (Privilege::Update, Command::Update)];
+        let Some((privilege, _)) =
+            writes.into_iter().find(|(privilege, command)| rights.contains(privilege) && open(*command))
+        else {
+            continue;
+        };
+        let what =
+            format!("policy {} asks {}, in which {} may {}", policy.name, other.label(), role.name, privilege.word());
+        let command = policy.command.unwrap_or(Command::Select);
+        tell(review, table, role, command, ("policy/writable-lookup", Certainty::Inferred, what))?;
+    }
+    Ok(())
+}
+
+/// Functions that a policy calls, and what they promise the planner.
+fn functions(review: &mut Review<'_>, table: &Relation, expression: &Expr) -> Result<()> {
+    for function in called(review, expression) {
+        let Some(function) = review.catalog.functions.get(&function) else { continue };
+        let reads = Body::of(function)
+            .map(|body| body.expressions().iter().flat_map(settings).collect::<BTreeSet<_>>())
+            .unwrap_or_default();
+        if calls(function, "pg_backend_pid") {
+            review.keep(Draft {
+                rule: "policy/bound-to-backend",
+                object: function_object(function),
+                certainty: Certainty::Inferred,
+                sentence: format!(
+                    "{} knows the tenant by the backend, which a pool gives to the next",
+                    function.label()
+                ),
+                evidence: vec![format!("a policy of {} calls it", table.label())],
+                remedy: "-- bind the tenant by a setting that is local to the transaction".into(),
+            })?;
+        }
+        let (rule, what) = match function.volatility {
+            Volatility::Immutable if !reads.is_empty() => {
+                let settings: Vec<String> = reads.into_iter().collect();
+                (
+                    "policy/immutable-context",
+                    format!("is declared IMMUTABLE and reads {}: a plan may keep a tenant", settings.join(", ")),
+                )
+            }
+            Volatility::Volatile => ("policy/volatile-function", "is VOLATILE: it is called for every row".into()),
+            _ => continue,
+        };
+        review.keep(Draft {
+            rule,
+            object: function_object(function),
+            certainty: Certainty::Inferred,
+            sentence: format!("{} {what}", function.label()),
+            evidence: vec![format!("a policy of {} calls it", table.label())],
+            remedy: format!("ALTER FUNCTION {} STABLE;", function.sql()),
+        })?;
+    }
+    Ok(())
+}
+
+fn calls(function: &crate::guard::catalog::Function, name: &str) -> bool {
+    let Some(body) = Body::of(function) else { return false };
+    body.statements().iter().any(|statement| {
+        let mut found = false;
+        let _ = visit_expressions(statement, |part| {
+            found |= matches!(part, Expr::Function(call) if call.name.to_string().ends_with(name));
+            ControlFlow::<()>::Continue(())
+        });
+        found
+    })
+}
+
+/// A setting that one table's policies read, while those of the others read one of almost the same name.
+fn lone_settings(review: &mut Review<'_>) -> Result<()> {
+    let mut readers: std::collections::BTreeMap<String, BTreeSet<i64>> = std::collections::BTreeMap::new();
+    for policy in &review.catalog.policies {
+        for text in [policy.using.as_deref(), policy.check.as_deref()].into_iter().flatten() {
+            for setting in parse(text).map(|expression| settings(&expression)).unwrap_or_default() {
+                readers.entry(setting).or_default().insert(policy.relation);
+            }
+        }
+    }
+    for (lone, tables) in readers.iter().filter(|(_, tables)| tables.len() == 1) {
+        let near = |other: &&String| strsim::normalized_damerau_levenshtein(lone, other) >= 0.8;
+        let usual = readers.iter().filter(|(_, tables)| tables.len() > 1).map(|(name, _)| name).find(near);
+        let table = tables.first().and_then(|table| review.catalog.relations.get(table));
+        if let (Some(usual), Some(table)) = (usual, table) {
+            review.keep(Draft {
+                rule: "policy/lone-setting",
+                object: relation_object(table),
+                certainty: Certainty::Inferred,
+                sentence: format!("{} alone reads {lone}, where other tables read {usual}", table.label()),
+                evidence: vec![format!("{usual} is read by policies of {} tables", readers[usual].len())],
+                remedy: format!("-- let the policies of {} read {usual}", table.sql()),
+            })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! The catalog lint on real schemas: each rule on a minimal defect, and on its sound twin.
+
+use partywall::guard::catalog::{Catalog, Command, Kind, Privilege};
+use partywall::postgres::{Options, Postgres, Source};
+use partywall::target::copy::execute;
+use partywall::target::database::connect;
+
+async fn read(postgres: &Postgres, database: &str, setup: &str) -> Catalog {
+    postgres.create_database(database).await.expect("a database");
+    let mut connection = connect(&postgres.admin_url_for(database)).await.expect("a connection");
+    execute(&mut connection, setup).await.expect("the schema");
+    Catalog::read(&mut connection).await.expect("the catalogs")
+}
+
+#[tokio::test]
+async fn the_catalogs_are_read_whatever_the_names() {
+    let postgres = Postgres::start(&Source::Installed, &Options::default()).await.expect("a Postgres");
+    let long = "ü".repeat(31);
+    let catalog = read(
+        &postgres,
+        "names",
+        &format!(
+            r#"CREATE ROLE "the ""owner""" NOLOGIN; CREATE ROLE "app·1" LOGIN; CREATE ROLE reader NOLOGIN; GRANT reader TO "app·1";
+               CREATE SCHEMA "S.1" AUTHORIZATION "the ""owner"""; GRANT USAGE ON SCHEMA "S.1" TO "app·1"; SET ROLE "the ""owner""";
+               CREATE TABLE "S.1"."{long}" ("tenant ""id""" uuid NOT NULL, v int, PRIMARY KEY ("tenant ""id""", v)) PARTITION BY LIST (v);
+               CREATE TABLE "S.1".one PARTITION OF "S.1"."{long}" FOR VALUES IN (1);
+               ALTER TABLE "S.1"."{long}" ENABLE ROW LEVEL SECURITY;
+               CREATE POLICY "p'" ON "S.1"."{long}" FOR SELECT TO reader USING ("tenant ""id""" = current_setting('a.b')::uuid);
+               GRANT SELECT ON "S.1"."{long}" TO reader; GRANT UPDATE (v) ON "S.1"."{long}" TO PUBLIC;
+               CREATE VIEW "S.1".a AS SELECT 1 AS x; CREATE VIEW "S.1".b AS SELECT * FROM "S.1".a;
+               CREATE OR REPLACE VIEW "S.1".a AS SELECT x FROM "S.1".b WHERE false;
+               CREATE FUNCTION "S.1".f(uuid, b text DEFAULT '', OUT c int) LANGUAGE sql LEAKPROOF AS 'SELECT 1';"#
+        )
+        .replace("LEAKPROOF ", ""),
+    )
+    .await;
+    let relation = catalog.relations.values().find(|relation| relation.name == long).expect("the table");
+    assert_eq!((relation.kind, relation.row_security, relation.columns.len()), (Kind::Partitioned, true, 2));
+    assert_eq!(relation.columns[0].name, "tenant \"id\"");
+    let app = catalog.role_named("app·1").expect("the role").oid;
+    assert!(catalog.may(app, Privilege::Select, relation.oid), "by the role it inherits");
+    assert!(!catalog.may(app, Privilege::Update, relation.oid));
+    assert!(catalog.may_column(app, Privilege::Update, relation.oid, 2), "by a grant on a column to PUBLIC");
+    assert!(!catalog.may_column(app, Privilege::Update, relation.oid, 1));
+    assert!(catalog.may_use_schema(app, relation.schema_oid) && !catalog.bypasses(app, relation));
+    let policy = catalog.policies_of(relation.oid).next().expect("the policy");
+    assert!(catalog.applies(policy, app) && policy.command == Some(Command::Select) && policy.name == "p'");
+    let owner = catalog.role_named("the \"owner\"").expect("the owner").oid;
+    assert!(catalog.bypasses(owner, relation) && catalog.may(owner, Privilege::Truncate, relation.oid));
+    let child = catalog.relations.values().find(|relation| relation.name == "one").expect("the partition");
+    assert!(child.is_partition && child.parents == [relation.oid] && !child.row_security);
+    let function = catalog.functions.values().find(|function| function.name == "f").expect("the function");
+    assert_eq!((function.arguments.as_str(), function.argument_names.len()), ("uuid, text", 2));
+    assert_eq!(catalog.reads.values().filter(|read| !read.is_empty()).count(), 2, "views that read each other");
+    assert_eq!(catalog.indexes.iter().filter(|index| index.primary && index.columns == [1, 2]).count(), 2);
+    postgres.stop().await;
+}

@@ -1,0 +1,104 @@
+//! Guard and probe on every wall of the corpus: the mutant is told and the twin is not accused.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use partywall::campaign::Interrupt;
+use partywall::guard::config::Config;
+use partywall::guard::folder;
+use partywall::guard::prove::prove;
+use partywall::guard::review::review;
+use partywall::migration::Folder;
+use partywall::probe::{Asked, Mode, Probe};
+use partywall::requirement::Severity;
+use partywall::seed::Seed;
+use partywall::target::database::{close, connect};
+use partywall_tests::walls::{Ground, Side, Wall, all};
+
+/// What is said of one side: rule or requirement, object, sentence.
+type Said = BTreeSet<(String, String, String)>;
+
+fn role(wall: &Wall) -> anyhow::Result<String> {
+    wall.role.clone().map_or_else(|| wall.base().map(|base| base.role), Ok)
+}
+
+/// What guard says where it is told the application's role.
+async fn guarded(ground: &Ground, wall: &Wall, side: Side) -> anyhow::Result<Said> {
+    let mut connection = connect(&ground.put(wall, side).await?).await?;
+    let (catalog, tenancy, mut report) = review(&mut connection, &Config::default(), &[role(wall)?]).await?;
+    prove(&mut connection, &catalog, &tenancy, &mut report).await?;
+    close(connection).await?;
+    let violations = report.findings.into_iter().filter(|finding| finding.severity != Severity::Info);
+    let told = violations.map(|f| (f.rule, f.object.label(), format!("{} ({})", f.sentence, f.certainty.word())));
+    Ok(told.collect())
+}
+
+/// What probe says, on a copy and as that role.
+async fn probed(ground: &Ground, wall: &Wall, side: Side) -> anyhow::Result<Said> {
+    let reports = tempfile::tempdir()?;
+    let url = ground.put(wall, side).await?;
+    let probe = Probe {
+        asked: Asked { url, role: role(wall)?, as_url: None, mode: Mode::Auto, owned: None },
+        contexts: Vec::new(),
+        config: Config::default(),
+        seed: Seed(1),
+        cases: 20,
+        reports: reports.path().into(),
+        reproduce: String::new(),
+    };
+    let ended = probe.run(Arc::new(|_| {}), Interrupt::default()).await?;
+    let findings = ended.judgement.findings.into_iter();
+    Ok(findings.map(|finding| (finding.requirement, finding.subject, finding.sentence)).collect())
+}
+
+/// Guard over everything; probe over every twin, and over the mutants that guard does not tell.
+#[tokio::test]
+async fn every_mutant_is_told_and_no_twin_is_accused() {
+    let ground = Ground::start().await.expect("a Postgres");
+    let (mut missed, mut accused) = (Vec::new(), Vec::new());
+    let walls = all().expect("the corpus");
+    assert!(walls.len() >= 60, "{} walls", walls.len());
+    for wall in &walls {
+        let failed = |e: anyhow::Error| -> Said { panic!("{}: {e:#}", wall.id) };
+        let sound = guarded(&ground, wall, Side::Sound).await.unwrap_or_else(failed);
+        let acted = probed(&ground, wall, Side::Sound).await.unwrap_or_else(failed);
+        let read = guarded(&ground, wall, Side::Mutant).await.unwrap_or_else(failed);
+        if read.is_subset(&sound) && probed(&ground, wall, Side::Mutant).await.unwrap_or_else(failed).is_subset(&acted)
+        {
+            missed.push(format!("{}: {}", wall.id, wall.sentence));
+        }
+        let said = sound.union(&acted);
+        accused.extend(said.map(|(rule, object, sentence)| format!("{}: {rule} {object}: {sentence}", wall.id)));
+    }
+    ground.clear().await.expect("cleared");
+    let told = format!("missed:\n  {}\naccused:\n  {}", missed.join("\n  "), accused.join("\n  "));
+    assert!(missed.is_empty() && accused.is_empty(), "of {} walls\n{told}", walls.len());
+}
+
+/// The reference's own migrations, with one more file of these statements.
+async fn migrated(more: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let config = Config::load(Some(&root.join("partywall.toml")))?;
+    let mut folder = Folder::read(&root.join("migrations"))?;
+    folder.search_paths = config.migrations.search_path.clone();
+    if let Some(sql) = more {
+        let dir = tempfile::tempdir()?;
+        std::fs::write(dir.path().join("9999_more.sql"), sql)?;
+        folder.migrations.extend(Folder::read(dir.path())?.migrations);
+    }
+    let ground = Ground::start().await?;
+    ground.postgres.create_database("reference").await?;
+    let url = ground.postgres.admin_url_for("reference");
+    let (_, _, report) = folder::review(&folder, &url, &config, &[]).await?;
+    let violations = report.findings.iter().filter(|finding| finding.severity != Severity::Info);
+    let told = violations.map(|f| (f, f.place.as_ref().map(ToString::to_string).unwrap_or_default()));
+    Ok(told.map(|(f, place)| format!("{} {} {place}", f.rule, f.object.label())).collect())
+}
+
+#[tokio::test]
+async fn the_migrations_of_the_reference_are_sound_and_a_hole_in_them_is_told() {
+    assert_eq!(migrated(None).await.expect("reviewed"), Vec::<String>::new());
+    let hole = "SET ROLE audit_owner;\nALTER TABLE shared.events DISABLE ROW LEVEL SECURITY;\n";
+    let told = migrated(Some(hole)).await.expect("reviewed");
+    assert!(told.iter().any(|one| one.contains(" shared.events ") && one.ends_with("9999_more.sql:2")), "{told:?}");
+}
