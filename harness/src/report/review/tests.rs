@@ -55,6 +55,7 @@ fn report() -> Report {
         server: "15.1".into(),
         application_roles: Vec::new(),
         tenant_tables: Vec::new(),
+        tenant_schemas: Vec::new(),
         tenant_context: Vec::new(),
         rules: rules.len(),
         findings: vec![
