@@ -56,6 +56,7 @@ fn report() -> Report {
         application_roles: Vec::new(),
         tenant_tables: Vec::new(),
         tenant_context: Vec::new(),
+        tenant_schemas: Vec::new(),
         rules: rules.len(),
         findings: vec![
             finding(&first, Severity::Critical, Certainty::Inferred, Some(place)),
