@@ -57,6 +57,7 @@ fn report() -> Report {
         tenant_tables: Vec::new(),
         tenant_schemas: Vec::new(),
         tenant_context: Vec::new(),
+        tenant_schemas: Vec::new(),
         rules: rules.len(),
         findings: vec![
             finding(&first, Severity::Critical, Certainty::Inferred, Some(place)),
