@@ -1,6 +1,6 @@
 //! Does trials, one after another, and records what came of each act; nothing is judged here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
@@ -111,6 +111,8 @@ impl<'g> Engine<'g> {
         let mut said: Vec<Sighting> = Vec::new();
         let mut outcomes = Vec::new();
         let mut failed: BTreeMap<Lane, bool> = BTreeMap::new();
+        // A savepoint that was to be made after a failure is not there.
+        let mut saved: BTreeSet<Lane> = BTreeSet::new();
         let ground = self.ground;
         for (number, (lane, act)) in trial.acts.iter().enumerate() {
             let binding = match act {
@@ -126,23 +128,28 @@ impl<'g> Engine<'g> {
             let answer = match act {
                 Act::Begin => {
                     *broken = false;
+                    saved.remove(lane);
                     session.begin().await?;
                     continue;
                 }
                 Act::Rollback => {
                     *broken = false;
+                    saved.remove(lane);
                     session.rollback().await?;
                     continue;
                 }
                 Act::Commit => {
                     *broken = false;
+                    saved.remove(lane);
                     session.must("COMMIT").await?;
                     continue;
                 }
                 Act::Savepoint if !*broken => {
                     session.must("SAVEPOINT a").await?;
+                    saved.insert(*lane);
                     continue;
                 }
+                Act::RollBackTo if !saved.contains(lane) => continue,
                 Act::RollBackTo => {
                     *broken = false;
                     session.must("ROLLBACK TO SAVEPOINT a").await?;
