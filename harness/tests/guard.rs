@@ -1,6 +1,12 @@
-//! The catalog lint on real schemas: each rule on a minimal defect, and on its sound twin.
+//! Guard on real databases: odd names, what cannot be read, and what a team lives with. Defects and their sound twins
+//! are in `scenarios/walls`.
 
+use partywall::exit_code::ExitCode;
+use partywall::guard::Certainty;
 use partywall::guard::catalog::{Catalog, Command, Kind, Privilege};
+use partywall::guard::config::Config;
+use partywall::guard::review::review;
+use partywall::guard::tenancy::Tenancy;
 use partywall::postgres::{Options, Postgres, Source};
 use partywall::target::copy::execute;
 use partywall::target::database::connect;
@@ -53,5 +59,55 @@ async fn the_catalogs_are_read_whatever_the_names() {
     assert_eq!((function.arguments.as_str(), function.argument_names.len()), ("uuid, text", 2));
     assert_eq!(catalog.reads.values().filter(|read| !read.is_empty()).count(), 2, "views that read each other");
     assert_eq!(catalog.indexes.iter().filter(|index| index.primary && index.columns == [1, 2]).count(), 2);
+    postgres.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_reviewed_says_why() {
+    let postgres = Postgres::start(&Source::Installed, &Options::default()).await.expect("a Postgres");
+    let catalog = read(
+        &postgres,
+        "odd",
+        "CREATE ROLE shut LOGIN PASSWORD 'shut'; REVOKE SELECT ON pg_catalog.pg_policy FROM PUBLIC;
+         CREATE TABLE t (tenant_id int); GRANT SELECT ON t TO shut; ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+         CREATE FUNCTION f(int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN g($1); END';
+         CREATE FUNCTION g(int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN f($1); END';
+         CREATE POLICY p ON t USING (f(tenant_id));",
+    )
+    .await;
+    let config = Config::default();
+    let error = Tenancy::read(&catalog, &config, &["shutt".into()]).expect_err("no such role").to_string();
+    assert!(error.contains("unknown database role `shutt`; did you mean `shut`"), "{error}");
+    let mut connection = connect(&postgres.admin_url_for("odd")).await.expect("a connection");
+    let (_, _, report) = review(&mut connection, &config, &[]).await.expect("functions that call each other end");
+    let undecided = report.findings.iter().find(|finding| finding.rule == "policy/undecided").expect("a finding");
+    assert_eq!(undecided.certainty, Certainty::Suspected);
+    assert_eq!(report.exit_code(), ExitCode::Inconclusive);
+    let mut connection = connect(&postgres.url_for("odd", "shut", "shut")).await.expect("a connection");
+    let error = review(&mut connection, &config, &[]).await.expect_err("a catalog that may not be read");
+    assert_eq!(error.exit_code(), ExitCode::Unreachable);
+    assert!(error.to_string().contains("cannot read the database's policies: permission denied"), "{error}");
+    postgres.stop().await;
+}
+
+#[tokio::test]
+async fn suppressions_end_and_an_empty_database_is_no_success() {
+    let postgres = Postgres::start(&Source::Installed, &Options::default()).await.expect("a Postgres");
+    postgres.create_database("open").await.expect("a database");
+    let mut connection = connect(&postgres.admin_url_for("open")).await.expect("a connection");
+    let (_, _, report) = review(&mut connection, &Config::default(), &[]).await.expect("a review");
+    assert_eq!(report.exit_code(), ExitCode::Inconclusive, "nothing was judged");
+    let setup = "CREATE ROLE app LOGIN; CREATE TABLE notes (tenant_id uuid, body text); GRANT SELECT ON notes TO app";
+    execute(&mut connection, setup).await.expect("the schema");
+    for (expires, code) in [("2999-01-01", ExitCode::Upheld), ("2020-01-01", ExitCode::Violated)] {
+        let text = format!(
+            "[[suppress]]\nrule = \"schema/row-security-off\"\nobject = \"public.notes\"\nreason = \"moved\"\nexpires = \"{expires}\""
+        );
+        let config = Config::parse(&text, "partywall.toml").expect("a configuration");
+        let (_, _, mut report) = review(&mut connection, &config, &[]).await.expect("a review");
+        assert_eq!(report.exit_code(), ExitCode::Violated);
+        report.suppress(&config);
+        assert_eq!(report.exit_code(), code, "{expires}: {:?}", report.findings);
+    }
     postgres.stop().await;
 }

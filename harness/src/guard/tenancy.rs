@@ -155,8 +155,8 @@ impl Tenancy {
         for relation in candidates() {
             let told = |pattern: &String| relation.columns.iter().find(|column| fits(pattern, &column.name));
             let column = config.tenant_columns.iter().find_map(told);
-            let known = |name: &&str| relation.columns.iter().find(|column| column.name.to_lowercase() == **name);
-            if let Some(column) = column.or_else(|| COLUMNS.iter().find_map(|name| known(&name))) {
+            let known = |name: &str| relation.columns.iter().find(|column| column.name.to_lowercase() == name);
+            if let Some(column) = column.or_else(|| COLUMNS.iter().find_map(|name| known(name))) {
                 self.add(relation.oid, Some(&column.name), format!("its column {} names the tenant", column.name));
             }
         }

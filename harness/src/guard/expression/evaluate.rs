@@ -142,7 +142,8 @@ impl<'a> Evaluator<'a> {
         value
     }
 
-    pub(super) fn parsed(&self, text: &str) -> Option<Rc<Expr>> {
+    /// The expression that `text` is, parsed once however many tables have it.
+    pub fn parsed(&self, text: &str) -> Option<Rc<Expr>> {
         let mut known = self.expressions.borrow_mut();
         known.entry(text.to_string()).or_insert_with(|| super::parse(text).map(Rc::new)).clone()
     }
@@ -451,10 +452,10 @@ fn unread(what: &str) -> BTreeSet<Cause> {
 
 /// What a function that changes nothing but its arguments makes of them: of the context alone still the context.
 fn derived(what: &str, arguments: Vec<Value>) -> Value {
-    if arguments.iter().any(|argument| *argument == Value::Error) {
+    if arguments.contains(&Value::Error) {
         return Value::Error;
     }
-    if arguments.iter().any(|argument| *argument == Value::Null) {
+    if arguments.contains(&Value::Null) {
         return Value::Null;
     }
     let mut telling: Vec<&Value> = arguments.iter().filter(|argument| !matches!(argument, Value::Text(_))).collect();

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use sqlparser::ast::{DataType, Expr, Value as Literal, visit_expressions, visit_relations};
 
 use crate::error::Result;
 use crate::guard::catalog::{Command, Policy, Privilege, Relation, Role, Volatility};
-use crate::guard::expression::{Body, Bound, Cause, Truth, Whose, parse, settings};
+use crate::guard::expression::{Body, Bound, Cause, Truth, Whose, settings};
 use crate::guard::finding::Certainty;
 use crate::guard::review::{Draft, Review, function_object, relation_object};
 
@@ -300,13 +301,13 @@ fn tell(
     review.keep(Draft { rule, object, certainty, sentence: format!("{}: {what}", table.label()), evidence, remedy })
 }
 
-fn applying<'a>(review: &Review<'a>, table: &Relation, role: &Role) -> Vec<(&'a Policy, Expr)> {
+fn applying<'a>(review: &Review<'a>, table: &Relation, role: &Role) -> Vec<(&'a Policy, Rc<Expr>)> {
     let catalog = review.catalog;
     let own = catalog.policies_of(table.oid).filter(|policy| catalog.applies(policy, role.oid));
     own.flat_map(|policy| {
         [policy.using.as_deref(), policy.check.as_deref()].into_iter().flatten().map(move |text| (policy, text))
     })
-    .filter_map(|(policy, text)| Some((policy, parse(text)?)))
+    .filter_map(|(policy, text)| Some((policy, review.evaluator.parsed(text)?)))
     .collect()
 }
 
@@ -314,10 +315,10 @@ fn applying<'a>(review: &Review<'a>, table: &Relation, role: &Role) -> Vec<(&'a 
 fn literals(review: &Review<'_>, table: &Relation) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for policy in review.catalog.policies_of(table.oid) {
-        let Some(expression) = policy.using.as_deref().and_then(parse) else { continue };
+        let Some(expression) = policy.using.as_deref().and_then(|text| review.evaluator.parsed(text)) else { continue };
         let bodies =
             called(review, &expression).into_iter().filter_map(|oid| Body::of(review.catalog.functions.get(&oid)?));
-        for expression in bodies.flat_map(|body| body.expressions()).chain([expression]) {
+        for expression in bodies.flat_map(|body| body.expressions()).chain([expression.as_ref().clone()]) {
             let _ = visit_expressions(&expression, |part| {
                 if let Expr::Value(literal) = part
                     && let Literal::SingleQuotedString(text) | Literal::Number(text, _) = &literal.value
@@ -366,7 +367,7 @@ fn called(review: &Review<'_>, expression: &Expr) -> BTreeSet<i64> {
 fn written(review: &mut Review<'_>, table: &Relation, role: &Role) -> Result<()> {
     for (policy, expression) in applying(review, table, role) {
         let mut told: Vec<(&'static str, Certainty, String)> = Vec::new();
-        let _ = visit_expressions(&expression, |part| {
+        let _ = visit_expressions(expression.as_ref(), |part| {
             match part {
                 Expr::Cast { expr, data_type, .. } if !is_text(data_type) => {
                     if let Some(column) = text_column(expr, table) {
@@ -516,7 +517,7 @@ fn lone_settings(review: &mut Review<'_>) -> Result<()> {
     let mut readers: std::collections::BTreeMap<String, BTreeSet<i64>> = std::collections::BTreeMap::new();
     for policy in &review.catalog.policies {
         for text in [policy.using.as_deref(), policy.check.as_deref()].into_iter().flatten() {
-            for setting in parse(text).map(|expression| settings(&expression)).unwrap_or_default() {
+            for setting in review.evaluator.parsed(text).map(|expression| settings(&expression)).unwrap_or_default() {
                 readers.entry(setting).or_default().insert(policy.relation);
             }
         }

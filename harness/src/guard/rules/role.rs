@@ -238,7 +238,7 @@ fn wider<'a>(review: &Review<'a>, tables: &[&'a Relation], role: Oid, other: Oid
             review.evaluator.turn(role, Bound::Tenant);
             review.evaluator.lets(table, Command::Select, &Whose::Foreign).is_true()
         };
-        rights.contains(&Privilege::Select) && sees(other) && !(sees(role) && !review.rights(role, table).is_empty())
+        rights.contains(&Privilege::Select) && sees(other) && (review.rights(role, table).is_empty() || !sees(role))
     })
 }
 
