@@ -400,8 +400,13 @@ fn application(
     let plain = |role: &&Role| ours(role) && role.login && !role.bypass_rls && !role.replication && !owns(role);
     let clean = |role: &&Role| plain(role) && !becomes(role);
     let leaf = |role: &&Role| !catalog.memberships.iter().any(|membership| membership.role == role.oid);
+    // Who signs in for everybody and holds nothing itself, as in front of PostgREST, becomes one of these for each request.
+    let lent = |role: &&Role| {
+        let becomes = |login: &Role| login.login && catalog.settable(login.oid).contains(&role.oid);
+        catalog.roles.values().any(|login| login.oid != role.oid && ours(&login) && becomes(login))
+    };
     type Tier<'t> = (&'static str, Box<dyn Fn(&&Role) -> bool + 't>);
-    let tiers: [Tier<'_>; 6] = [
+    let tiers: [Tier<'_>; 7] = [
         (
             "it may log in, owns no tenant's table, becomes no owner and holds privileges on one",
             Box::new(|role| clean(role) && holds(role)),
@@ -413,6 +418,10 @@ fn application(
         (
             "it may log in and holds privileges on a tenant's table",
             Box::new(move |role| ours(role) && role.login && !owns(role) && holds(role)),
+        ),
+        (
+            "one that may log in becomes it, and it holds privileges on a tenant's table",
+            Box::new(move |role| ours(role) && !role.bypass_rls && !owns(role) && lent(role) && holds(role)),
         ),
         (
             "it holds privileges on a tenant's table",

@@ -217,9 +217,13 @@ fn state(
                     && r.trial.expect == Expect::Alike(Answered::Absent)
             });
             let answer = absent.and_then(|r| r.outcomes.last());
-            // Either a value that nobody has is taken, or it is known for what it is.
+            // Either a value that nobody has is taken, or it is known for what it is, or it is refused in the words of the
+            // other's by a policy that lets a row of one's own in.
+            let told = record.outcomes.last().map(Outcome::answer);
+            let inserts = controls.get(&(trial.subject.as_str(), Command::Insert, ""));
             return match answer.map(Outcome::answer) {
                 Some("success" | "23503") => Some(CellState::Upheld),
+                alike if alike == told && matches!(inserts, Some(Control::Held)) => Some(CellState::Upheld),
                 Some(code) => Some(CellState::Inconclusive(format!("a value that nobody has is refused too ({code})"))),
                 None => Some(CellState::Inconclusive("it was not answered".into())),
             };

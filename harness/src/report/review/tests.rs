@@ -55,7 +55,6 @@ fn report() -> Report {
         server: "15.1".into(),
         application_roles: Vec::new(),
         tenant_tables: Vec::new(),
-        tenant_schemas: Vec::new(),
         tenant_context: Vec::new(),
         tenant_schemas: Vec::new(),
         rules: rules.len(),
