@@ -93,7 +93,7 @@ fn what_is_no_capture_is_not_replayed() {
 #[test]
 fn files_that_cannot_be_used_are_named() {
     check(&["certify", "--target", "/nowhere/target.toml"], 2, &["/nowhere/target.toml"]);
-    check(&["judge", "/nowhere/history.ndjson.zst"], 2, &["/nowhere/plan.json"]);
+    check(&["judge", "/nowhere/history.ndjson.zst"], 2, &["/nowhere/history.ndjson.zst"]);
     let (folder, path) =
         target(&format!("name = \"x\"\nopenapi = \"d.json\"\nbase_url = \"http://127.0.0.1:1\"\n{NO_OPERATION}"));
     check(&["certify", "--target", &path], 2, &["d.json"]);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::catalog::{Catalog, Constraint, ConstraintKind, Kind, Oid, PUBLIC, Privilege, Relation, Role};
 use super::config::{Config, fits};
-use super::expression::{Comparison, comparisons, parse};
+use super::expression::{Comparison, comparisons, looked_up, parse};
 use crate::error::{Error, Result, unknown};
 
 /// Names of columns that say whose a row is, where nobody tells others.
@@ -51,6 +51,7 @@ pub struct ApplicationRole {
 pub struct Tenancy {
     tables: BTreeMap<Oid, TenantTable>,
     contexts: BTreeSet<String>,
+    principals: BTreeSet<String>,
     identifying: HashSet<(Oid, i16)>,
     following: HashSet<(Oid, i16)>,
     /// The application's database roles.
@@ -70,6 +71,8 @@ impl Tenancy {
         tenancy.told(catalog, config)?;
         let compared = compared(catalog);
         tenancy.by_column(catalog, config, &compared);
+        let told = compared.into_iter().map(|(_, comparison)| comparison.context).chain(looked_up_by_policies(catalog));
+        tenancy.principals = told.filter(|context| !tenancy.contexts.contains(context)).collect();
         tenancy.by_reference(catalog, config);
         tenancy.by_parent(catalog);
         let keys =
@@ -108,6 +111,11 @@ impl Tenancy {
     /// What says which tenant is bound.
     pub fn contexts(&self) -> impl Iterator<Item = &str> {
         self.contexts.iter().map(String::as_str)
+    }
+
+    /// What says who calls, where a lookup in a policy decides by that.
+    pub fn principals(&self) -> impl Iterator<Item = &str> {
+        self.principals.iter().map(String::as_str)
     }
 
     /// True when a column says who or what somebody or something is: it is a key by itself, or refers to one.
@@ -312,6 +320,16 @@ fn compared(catalog: &Catalog) -> Vec<(Oid, Comparison)> {
         }
     }
     found
+}
+
+fn looked_up_by_policies(catalog: &Catalog) -> BTreeSet<String> {
+    let texts: BTreeSet<&str> = catalog
+        .policies
+        .iter()
+        .flat_map(|policy| policy.using.iter().chain(&policy.check))
+        .map(String::as_str)
+        .collect();
+    texts.into_iter().filter_map(parse).flat_map(|expression| looked_up(&expression, catalog)).collect()
 }
 
 /// Groups of schemas of which each holds at least half of the tables of the others, and none with a tenant's column.

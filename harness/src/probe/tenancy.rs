@@ -28,7 +28,9 @@ pub async fn find(
         subject.owned = subject.kind.is_table();
         subject.tenant = table.column.clone().filter(|name| subject.column(name).is_some());
     }
-    Ok(binding(tenancy.contexts()))
+    // Where who calls decides, and no tenant is bound, that is bound.
+    let found = binding(tenancy.contexts());
+    Ok(if found.is_empty() { binding(tenancy.principals()) } else { found })
 }
 
 /// Settings hold the tenant itself, or a document of which it is a part.

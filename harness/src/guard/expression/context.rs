@@ -54,6 +54,30 @@ pub fn comparisons(expression: &Expr, catalog: &Catalog) -> Vec<Comparison> {
     found
 }
 
+/// The contexts that the functions called in `expression` compare columns with: who calls, where they look that up.
+pub fn looked_up(expression: &Expr, catalog: &Catalog) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    look(expression, catalog, 0, &mut found);
+    found
+}
+
+fn look(expression: &Expr, catalog: &Catalog, depth: usize, found: &mut BTreeSet<String>) {
+    let _ = visit_expressions(expression, |part| {
+        let Expr::Function(call) = part else { return ControlFlow::<()>::Continue(()) };
+        let parts: Vec<&str> = call.name.0.iter().filter_map(|part| Some(part.as_ident()?.value.as_str())).collect();
+        let called = parts
+            .split_last()
+            .and_then(|(name, schema)| catalog.function_called(schema.last().copied(), name, arguments(call).len()));
+        for inner in called.and_then(Body::of).iter().flat_map(Body::expressions) {
+            found.extend(comparisons(&inner, catalog).into_iter().map(|comparison| comparison.context));
+            if depth < DEPTH {
+                look(&inner, catalog, depth + 1, found);
+            }
+        }
+        ControlFlow::Continue(())
+    });
+}
+
 fn column_of(expression: &Expr) -> Option<(Option<String>, String)> {
     match expression {
         Expr::Nested(inner) | Expr::Cast { expr: inner, .. } | Expr::Collate { expr: inner, .. } => column_of(inner),
