@@ -3,17 +3,20 @@
 use partywall::error::{Error, Result, unknown};
 use partywall::evidence::Evidence;
 use partywall::exit_code::ExitCode;
+use partywall::guard::Report as Review;
+use partywall::guard::config::Config;
 use partywall::mutant::MutantFile;
 use partywall::plan::Corpus;
 use partywall::target::file::TargetFile;
 use partywall::verdict::Report;
 
-const FILES: [&str; 5] = ["target", "report", "mutant", "finding", "corpus"];
+const FILES: [&str; 7] = ["target", "report", "mutant", "finding", "corpus", "guard", "config"];
 
 /// What was typed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Which file: target, report, mutant, finding or corpus; without it, all in one object.
+    /// Which file: target, report, mutant, finding, corpus, guard (its report) or config (`partywall.toml`); without it,
+    /// all in one object.
     file: Option<String>,
 }
 
@@ -24,6 +27,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         "report" => Some(schemars::schema_for!(Report)),
         "corpus" => Some(schemars::schema_for!(Corpus)),
         "mutant" => Some(schemars::schema_for!(MutantFile)),
+        "guard" => Some(schemars::schema_for!(Review)),
+        "config" => Some(schemars::schema_for!(Config)),
         "finding" => Some(schemars::schema_for!(Evidence)),
         _ => None,
     };
