@@ -317,7 +317,11 @@ async fn odd_names_kept_partitions_and_contexts_of_users_are_understood() {
         DO $$ DECLARE t text; BEGIN FOREACH t IN ARRAY ARRAY['plans', 'steps', 'logs', 'logs_old', 'logs_new'] LOOP
           EXECUTE format('ALTER POLICY wall ON %I USING (firm IN (SELECT m.firm FROM members m WHERE m.person = nullif(current_setting(''shop.person'', true), '''')::uuid))', t); END LOOP; END $$;
         ALTER POLICY wall ON firms USING (id IN (SELECT m.firm FROM members m WHERE m.person = nullif(current_setting('shop.person', true), '')::uuid));";
+    let stamped =
+        "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.firm := CALLER; RETURN NEW; END $$;
+        CREATE TRIGGER stamp BEFORE INSERT ON plans FOR EACH ROW EXECUTE FUNCTION stamp()";
     for (name, sql, looser, breaks) in [
+        ("stamped", stamped.to_string(), "ALTER POLICY wall ON plans USING (true)", "sql/read"),
         ("odd", odd.to_string(), r#"ALTER POLICY "p'" ON "S.1"."tab""le 'x'" USING (true)"#, "sql/read"),
         (
             "hashed",

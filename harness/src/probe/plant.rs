@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::bind::Binding;
 use super::filling::{Choice, choosable, document, insert, turn, typed};
 use super::ground::{Ground, Row};
 use super::session::{Answer, Session};
 use super::subject::{Kind, Reference, Subject, literal};
+use super::trial::Context;
 use super::value::{candidates, certain};
 use crate::canary::{Canary, Owner};
 use crate::error::Result;
@@ -36,6 +38,7 @@ pub struct Unplanted {
 pub struct Planter<'s> {
     session: &'s mut Session,
     subjects: &'s [Subject],
+    binding: &'s Binding,
     seed: Seed,
     /// Whether a value can be of a type, as the server said.
     castable: HashMap<(String, String), bool>,
@@ -48,8 +51,13 @@ impl<'s> Planter<'s> {
     ///
     /// # Errors
     /// The server does not answer.
-    pub async fn new(session: &'s mut Session, subjects: &'s [Subject], seed: Seed) -> Result<Self> {
-        let mut planter = Self { session, subjects, seed, castable: HashMap::new(), may_replicate: true };
+    pub async fn new(
+        session: &'s mut Session,
+        subjects: &'s [Subject],
+        binding: &'s Binding,
+        seed: Seed,
+    ) -> Result<Self> {
+        let mut planter = Self { session, subjects, binding, seed, castable: HashMap::new(), may_replicate: true };
         let allowed = planter.attempt("SET LOCAL session_replication_role = replica", false).await?;
         planter.may_replicate = allowed.error.is_none();
         Ok(planter)
@@ -193,10 +201,22 @@ impl<'s> Planter<'s> {
         }
         let mut last = String::new();
         for _ in 0..TRIES {
-            let statement = insert(subject, &choice);
+            let mut statement = insert(subject, &choice);
             let returning =
                 subject.columns.iter().map(|c| format!("x.{}::text", c.sql())).collect::<Vec<_>>().join(", ");
             let mut answer = self.attempt(&format!("{statement} RETURNING {returning}"), keep).await?;
+            // A trigger or a default may take the tenant from the context.
+            let bound = tenant.map(|tenant| self.binding.sql(&Context::Tenant(tenant), &ground.tenants));
+            if let (Some(bound), true, false) =
+                (bound.filter(|sql| !sql.is_empty()), answer.error.is_some(), self.session.is_within())
+            {
+                let stamped = format!("{bound}; {statement}");
+                let tried = self.attempt(&format!("{stamped} RETURNING {returning}"), keep).await?;
+                // It may have come further, to a condition that other values meet.
+                if tried.error != answer.error {
+                    (answer, statement) = (tried, stamped);
+                }
+            }
             if answer.error.is_some() && self.may_replicate && !choosable(&answer) {
                 // A trigger's refusal, or a ring of references.
                 let quiet = format!("SET LOCAL session_replication_role = replica; {statement} RETURNING {returning}");

@@ -153,7 +153,7 @@ impl Probe {
                 schema.subjects.iter().filter(|s| s.owned && s.kind != Kind::Partition).collect();
             ground.tenants = tenants::found(&mut session, &tables, 0).await?;
         } else {
-            let mut planter = Planter::new(&mut session, &schema.subjects, self.seed).await?;
+            let mut planter = Planter::new(&mut session, &schema.subjects, &binding, self.seed).await?;
             // Which partition a hash puts a tenant in is not to be chosen: of many tenants, each gets some.
             let hashed = schema
                 .subjects
