@@ -2,9 +2,11 @@
 //! and reads of 1,000 rows, every row scanned. Rounds are taken in turn, so that the machine's drift cancels out.
 //!
 //! Limits: at least PgBouncer's throughput in both; less than 100 µs more in the 99th percentile at half of the load that
-//! the database bears directly. Needs `pgbench`; without `pgbouncer` on PATH the ratios to it are left out.
+//! the database bears directly; less than 64 KiB a connection with 1,000 of them, which all are served. Needs `pgbench`;
+//! without `pgbouncer` on PATH the ratios to it are left out, and as many connections are opened as the database takes.
+//! `WIRETAP_BENCH_S` is how long each round takes, seconds.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -46,7 +48,7 @@ async fn compare(seconds: &str) {
     );
     let upstream = Upstream::of_url(&direct).expect("a place");
     let tap = Wiretap::listen("127.0.0.1:0".parse().expect("an address"), upstream, lens).await.expect("a wiretap");
-    let tapped = partywall::wiretap::through(&direct, tap.address()).expect("a URL");
+    let tapped = partywall::wiretap::through(&direct, tap.address(), false).expect("a URL");
     let mut ways = vec![Way { name: "direct", url: direct.clone() }, Way { name: "wiretap", url: tapped }];
     let bouncer = pgbouncer(&direct, folder.path());
     if let Some((_, url)) = &bouncer {
@@ -82,6 +84,11 @@ async fn compare(seconds: &str) {
             latency(&ways, medians[0] / 2.0, seconds, folder.path()).await;
         }
     }
+    let (many, behind) = match &bouncer {
+        Some((_, url)) => (1_000, url),
+        None => (200, &direct),
+    };
+    connections(many, behind, seconds, folder.path()).await;
     let wire = tap.take();
     println!("{} rows judged", wire.backends.iter().map(|backend| backend.rows).sum::<u64>());
     if let Some((mut child, _)) = bouncer {
@@ -117,6 +124,35 @@ async fn latency(ways: &[&Way], rate: f64, seconds: &str, folder: &Path) {
         let more = p99 - *direct.get_or_insert(p99);
         println!("half load: {:10} p99 {p99:7.0} µs, {more:+.0} µs", way.name);
     }
+}
+
+/// What so many connections cost a wiretap of its own before the database at `behind`, in resident bytes.
+async fn connections(many: u64, behind: &str, seconds: &str, folder: &Path) {
+    let Some(Upstream::Tcp(host, port)) = Upstream::of_url(behind) else { panic!("a place") };
+    let listen = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    // Two files a connection are more than a shell allows.
+    let limited = ["-c", "ulimit -n 8192; exec \"$0\" \"$@\""];
+    let mut tap = Command::new("sh");
+    tap.args(limited).arg(env!("CARGO_BIN_EXE_partywall")).args(["tap", "--listen"]);
+    tap.args([&listen.to_string(), "--upstream", &format!("{host}:{port}"), "--tenant-column", "org_id"]);
+    tap.args(["--context", "app.tenant_id", "--report-dir"]).arg(folder.join("reports"));
+    let mut tap = tap.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a wiretap");
+    while TcpStream::connect(listen).is_err() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let resident = |field: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", tap.id())).unwrap_or_default();
+        number(&text.replace([' ', '\t'], ""), field)
+    };
+    let before = resident("VmRSS:");
+    let url = partywall::wiretap::through(behind, listen, false).expect("a URL");
+    let words = format!("ulimit -n 8192; exec pgbench -n -S -c {many} -j 2 -T {seconds} '{url}'");
+    let output = tokio::process::Command::new("sh").args(["-c", &words]).output().await.expect("a shell");
+    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let each = (resident("VmHWM:") - before) / many as f64;
+    let _ = (tap.kill(), tap.wait());
+    assert!(output.status.success(), "{many} connections: {told}");
+    println!("{many} connections: {:.0} a second, {each:.1} KiB each (limit 64)", number(&told, "tps = "));
 }
 
 async fn pgbench(words: &[&str], url: &str) -> (bool, String) {
@@ -163,7 +199,8 @@ fn pgbouncer(direct: &str, folder: &Path) -> Option<(Child, String)> {
 
 fn number(text: &str, after: &str) -> f64 {
     let rest = text.split(after).nth(1).unwrap_or_default();
-    rest.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(f64::NAN)
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+    rest[..end].parse().unwrap_or(f64::NAN)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

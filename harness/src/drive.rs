@@ -1,7 +1,9 @@
 //! Drives a plan over HTTP: each lane is one keep-alive connection that runs whole sequences in order. Every outcome
 //! is observed, also timeouts, resets and 500s.
 
-use std::collections::BTreeMap;
+mod answer;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,19 +11,22 @@ use reqwest::Client;
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::canary::{Post, Scanner, Sighting, layers};
+use crate::canary::Scanner;
+use crate::cell::Relation;
 use crate::error::Result;
-use crate::history::{Answered, ListFacts, Observation, Outcome, Sent};
+use crate::fault::{Fault, Kind, Struck};
+use crate::history::{Answered, Observation, Outcome, Sent};
 use crate::ledger::Ledger;
-use crate::likeness::{self, Likeness};
 use crate::patience::Patience;
 use crate::placeholder::{self, SINK};
-use crate::plan::{Answer, HEADER, Plan, Proof, Request, STREAM_ID, Sequence, Step, Vector};
-use crate::redaction::{PARSED_MAX, excerpt, is_secret};
+use crate::plan::{Answer, ByHand, Plan, Proof, Request, Sequence, Step, Vector};
+use crate::postgres::Restart;
+use crate::target::connection::{self, Ready};
 use crate::target::file::ListShape;
 use crate::target::http::{self, Raw};
 use crate::target::identity::{Identities, Secrets};
 use crate::target::sink::Sinks;
+use crate::wiretap::Faults;
 
 /// The placeholder of the run's password.
 const PASSWORD: &str = "password";
@@ -32,9 +37,6 @@ const AGAIN: Duration = Duration::from_millis(250);
 const BESIDE: u32 = 1 << 16;
 /// Pages that one walk follows at most; a list that never ends must not hold the run.
 const PAGES_MAX: u32 = 400;
-/// Headers whose content may show a row; credentials and cookies are never kept.
-const KEPT_HEADERS: [&str; 8] =
-    ["content-type", "etag", "location", "link", "content-disposition", "cache-control", "vary", "retry-after"];
 
 /// What all lanes share.
 pub struct Door {
@@ -54,6 +56,10 @@ pub struct Door {
     pub sinks: Option<Arc<Sinks>>,
     /// How long a target that says "later" is still waited for.
     pub patience: Patience,
+    /// What strikes connections between the target and its database, where they can be struck.
+    pub faults: Option<Arc<Faults>>,
+    /// What restarts the database, where it is ours.
+    pub restart: Option<Restart>,
     /// When driving began.
     pub began: Instant,
     /// Whether every body is kept, or only those that a finding may need.
@@ -89,16 +95,26 @@ pub async fn lane(
             connection,
             captured: BTreeMap::new(),
             shown: BTreeMap::new(),
+            numbers: BTreeSet::new(),
+            read: (0, 0),
             before: Duration::ZERO,
+            sent: false,
             status: None,
             later: None,
+            ended: false,
             out: &out,
         };
         let mut rest = sequence.steps.as_slice();
         while !rest.is_empty() {
+            let piped = rest.iter().take_while(|step| step.by_hand == Some(ByHand::Pipelined)).count();
             let beside = rest[1..].iter().take_while(|step| step.beside_ms.is_some()).count();
-            let (group, later) = rest.split_at(1 + beside);
-            if !run.group(&sequence, sequence.steps.len() - rest.len(), group).await? {
+            let (group, later) = rest.split_at(piped.max(1 + beside));
+            let first = sequence.steps.len() - rest.len();
+            let heard = match piped {
+                0 => run.group(&sequence, first, group).await?,
+                _ => run.pipeline(&sequence, first, group).await,
+            };
+            if !heard {
                 return Ok(());
             }
             rest = later;
@@ -109,6 +125,9 @@ pub async fn lane(
     }
 }
 
+/// What was sent, what came, and the parameter of the next page.
+type Exchanged = (Sent, Outcome, Option<(String, String)>);
+
 /// One sequence under way.
 #[derive(Clone)]
 struct Run<'a> {
@@ -118,12 +137,19 @@ struct Run<'a> {
     captured: BTreeMap<String, String>,
     /// The same, as it may be shown: what came from a place whose name says that it is a secret is left out.
     shown: BTreeMap<String, String>,
+    /// Those of them that the answer had as numbers.
+    numbers: BTreeSet<String>,
+    /// Pages and rows of the list that is walked, so far.
+    read: (u32, u64),
     /// How long the exchange before took.
     before: Duration,
-    /// What the exchange before was answered.
+    /// Whether the exchange before was sent, and what it was answered.
+    sent: bool,
     status: Option<u16>,
     /// How long it asks to be left alone, where it was 429.
     later: Option<Duration>,
+    /// Whether it told the end that its step waits for.
+    ended: bool,
     out: &'a mpsc::Sender<Observation>,
 }
 
@@ -140,96 +166,227 @@ impl Run<'_> {
             tokio::time::sleep(Duration::from_millis(step.beside_ms.unwrap_or(0).into())).await;
             run.step(sequence, (first + index) as u32, step).await
         });
-        let heard = futures_util::future::join_all(each).await;
+        let heard = futures_util::future::try_join_all(each).await?;
         for run in &mut runs[1..] {
             self.captured.append(&mut run.captured);
             self.shown.append(&mut run.shown);
+            self.numbers.append(&mut run.numbers);
         }
         let own = runs.swap_remove(0);
         self.captured.extend(own.captured);
         self.shown.extend(own.shown);
+        self.numbers.extend(own.numbers);
         (self.before, self.status, self.later) = (own.before, own.status, own.later);
         Ok(heard.into_iter().all(|heard| heard))
     }
 
     /// Runs one step, again and again while it must succeed and is told "not now", or is told "later"; false when nobody
     /// listens any more.
-    async fn step(&mut self, sequence: &Sequence, position: u32, step: &Step) -> bool {
+    async fn step(&mut self, sequence: &Sequence, position: u32, step: &Step) -> Result<bool> {
         let busy = self.door.plan.target.access(&step.cell.operation).map_or_else(Vec::new, |a| a.busy.clone());
-        for _ in 0..TRIES_MAX {
-            if !self.walk(sequence, position, step).await {
-                return false;
+        let within = step.within_ms.filter(|_| self.door.patience.hopes());
+        let until = within.map(|ms| Instant::now() + Duration::from_millis(ms.into()));
+        let tries = if until.is_some() { u32::MAX } else { TRIES_MAX };
+        for _ in 0..tries {
+            if !self.walk(sequence, position, step).await? {
+                return Ok(false);
             }
             let told = self.status.is_some_and(|status| busy.contains(&status));
+            let failed = self.sent && self.status.is_none_or(|status| status >= 400);
             let wait = match self.later {
                 Some(later) if self.door.patience.spend(later) => later,
                 None if told && step.expect.answer == Answer::Success => AGAIN,
+                None if failed && until.is_some() => {
+                    let waits = until.is_some_and(|until| Instant::now() < until) && self.door.patience.spend(AGAIN);
+                    if !waits {
+                        self.door.patience.give_up();
+                        break;
+                    }
+                    AGAIN
+                }
+                None if step.until.is_some() && !self.ended => AGAIN,
                 _ => break,
             };
             tokio::time::sleep(wait).await;
         }
-        true
+        Ok(true)
     }
 
     /// Runs one step once, page by page where it walks; false when nobody listens any more.
-    async fn walk(&mut self, sequence: &Sequence, position: u32, step: &Step) -> bool {
+    async fn walk(&mut self, sequence: &Sequence, position: u32, step: &Step) -> Result<bool> {
         let shape = self.door.plan.target.access(&step.cell.operation).and_then(|a| a.list.as_ref());
-        let mut cursor: Option<String> = None;
+        let mut on: Option<(String, String)> = None;
+        let mut fault = step.fault;
+        self.read = (0, 0);
         for page in 0..PAGES_MAX {
-            let mut step = step.clone();
-            if let (Some(cursor), Some(name)) = (&cursor, shape.and_then(|s| s.cursor.as_ref())) {
-                step.request.query.push((name.clone(), cursor.clone()));
+            let mut step = Step { fault, ..step.clone() };
+            if let Some((name, value)) = on {
+                step.request.query.retain(|(known, _)| *known != name);
+                step.request.query.push((name, value));
             }
             let sent_at = Instant::now();
-            let (sent, outcome, next) = self.exchange(&step, shape).await;
+            let ((sent, outcome, next), struck) = self.befallen(&step, shape).await?;
+            self.sent = !matches!(outcome, Outcome::NotSent { .. });
+            // Once is enough.
+            fault = fault.filter(|_| struck.is_none());
             let ended = !step.walk || next.is_none();
             let more = !ended && page + 1 < PAGES_MAX;
-            cursor = next;
+            on = next;
             let mut outcome = outcome;
             if let Outcome::Answered(Answered { list: Some(list), .. }) = &mut outcome {
                 // A walk that is given up has not ended: what it did not show may come yet.
                 list.last = ended;
             }
-            let observation = Observation {
-                number: 0,
-                sequence: sequence.number,
-                position,
-                page,
-                step,
-                world: None,
-                connection: self.connection,
-                sent_at_us: sent_at.duration_since(self.door.began).as_micros() as u64,
-                took_us: sent_at.elapsed().as_micros() as u64,
-                sent,
-                outcome,
-            };
-            if self.out.send(observation).await.is_err() {
-                return false;
+            let place = (sequence.number, position, page);
+            if !self.observed(place, step, sent_at, sent, struck, outcome).await {
+                return Ok(false);
             }
             if !more {
                 break;
             }
         }
+        Ok(true)
+    }
+
+    /// One exchange while the step's fault is armed, and where it struck.
+    async fn befallen(&mut self, step: &Step, shape: Option<&ListShape>) -> Result<(Exchanged, Option<Struck>)> {
+        let (faults, restart) = (self.door.faults.clone(), self.door.restart.clone());
+        match (step.fault, faults, restart, step.actor.tenant) {
+            (Some(Fault { kind: Kind::Restart, .. }), _, Some(restart), _) => {
+                let (exchanged, restarted) = tokio::join!(self.exchange(step, shape), restart.now());
+                restarted?;
+                Ok((exchanged, Some(Struck { backends: Vec::new() })))
+            }
+            (Some(fault), Some(faults), _, Some(tenant)) => {
+                faults.arm(fault, tenant);
+                let exchanged = self.exchange(step, shape).await;
+                Ok((exchanged, faults.disarm()))
+            }
+            _ => Ok((self.exchange(step, shape).await, None)),
+        }
+    }
+
+    /// Writes steps to one connection at once, each with its own answer; false when nobody listens any more.
+    async fn pipeline(&mut self, sequence: &Sequence, first: usize, steps: &[Step]) -> bool {
+        let sent_at = Instant::now();
+        let (mut told, mut ready) = (Vec::new(), Vec::new());
+        for step in steps {
+            told.push(self.ready(step).map(|(sent, one)| {
+                ready.push(one);
+                sent
+            }));
+        }
+        let timeout = self.door.plan.target.timeout();
+        let answers = connection::exchanges(&self.door.base_url, &ready, ByHand::Pipelined, timeout).await;
+        let mut answers = answers.into_iter().zip(&ready);
+        for (index, (step, told)) in steps.iter().zip(told).enumerate() {
+            let (sent, outcome) = match told {
+                Err(why) => unsent(step, why),
+                Ok(sent) => {
+                    let shape = self.door.plan.target.access(&step.cell.operation).and_then(|a| a.list.as_ref());
+                    let outcome = match answers.next() {
+                        Some((Ok(raw), ready)) => {
+                            Outcome::Answered(self.answered(step, shape, &sent, &ready.request, raw).0)
+                        }
+                        Some((Err(outcome), _)) => outcome,
+                        None => Outcome::Abandoned,
+                    };
+                    (sent, outcome)
+                }
+            };
+            let place = (sequence.number, (first + index) as u32, 0);
+            if !self.observed(place, step.clone(), sent_at, sent, None, outcome).await {
+                return false;
+            }
+        }
         true
     }
 
-    async fn exchange(&mut self, step: &Step, shape: Option<&ListShape>) -> (Sent, Outcome, Option<String>) {
-        (self.status, self.later) = (None, None);
+    /// Hands on what came of a step; false when nobody listens any more.
+    async fn observed(
+        &self,
+        (sequence, position, page): (u64, u32, u32),
+        step: Step,
+        sent_at: Instant,
+        sent: Sent,
+        struck: Option<Struck>,
+        outcome: Outcome,
+    ) -> bool {
+        let observation = Observation {
+            number: 0,
+            sequence,
+            position,
+            page,
+            step,
+            world: None,
+            connection: self.connection,
+            sent_at_us: sent_at.duration_since(self.door.began).as_micros() as u64,
+            took_us: sent_at.elapsed().as_micros() as u64,
+            sent,
+            struck,
+            outcome,
+        };
+        self.out.send(observation).await.is_ok()
+    }
+
+    async fn exchange(&mut self, step: &Step, shape: Option<&ListShape>) -> Exchanged {
+        (self.status, self.later, self.ended) = (None, None, false);
+        let (sent, ready) = match self.ready(step) {
+            Ok(ready) => ready,
+            Err(why) => {
+                let (sent, outcome) = unsent(step, why);
+                return (sent, outcome, None);
+            }
+        };
+        let cut = step.cut_after_ms.map(|ms| Duration::from_millis(ms.into()));
+        let begun = Instant::now();
+        let raw = self.answer(step, &ready, cut);
+        let raw = match step.abandon_after {
+            Some(percent) => tokio::select! {
+                raw = raw => raw,
+                () = passed(self.before * u32::from(percent) / 100) => return (sent, Outcome::Abandoned, None),
+            },
+            None => raw.await,
+        };
+        self.before = begun.elapsed();
+        self.status = raw.as_ref().ok().map(|raw| raw.status);
+        match raw {
+            Ok(raw) => {
+                self.later = (raw.status == 429).then(|| http::retry_after(&raw));
+                let (answer, next) = self.answered(step, shape, &sent, &ready.request, raw);
+                (sent, Outcome::Answered(answer), next)
+            }
+            Err(outcome) => (sent, outcome, None),
+        }
+    }
+
+    async fn answer(&self, step: &Step, ready: &Ready, cut: Option<Duration>) -> std::result::Result<Raw, Outcome> {
+        let (base_url, Ready { request, url, credential }) = (&self.door.base_url, ready);
+        let Some(by) = step.by_hand else {
+            return http::exchange(&self.client, base_url, request, url, credential, cut).await;
+        };
+        let timeout = self.door.plan.target.timeout();
+        let mut answers = connection::exchanges(base_url, std::slice::from_ref(ready), by, timeout).await;
+        answers.pop().unwrap_or(Err(Outcome::Abandoned))
+    }
+
+    /// The request of a step with all its values, and how it may be shown; why it cannot be made.
+    fn ready(&self, step: &Step) -> std::result::Result<(Sent, Ready), String> {
         let unmade = self.tables(step).into_iter().find_map(|table| Some((table, self.door.ledger.unmade(table)?)));
         if let Some((table, why)) = unmade {
-            let why = format!("not all rows of {table} could be made: {why}");
-            return (Sent { url: step.request.path.clone(), body: None }, Outcome::NotSent { why }, None);
+            return Err(format!("not all rows of {table} could be made: {why}"));
         }
         if let Some(name) = self.missing(step) {
-            let why = format!("an earlier step did not yield `{name}`");
-            let sent = Sent { url: step.request.path.clone(), body: None };
-            return (sent, Outcome::NotSent { why }, None);
+            return Err(format!("an earlier step did not yield `{name}`"));
+        }
+        if let Some(name) = self.ambiguous(step) {
+            return Err(format!("what another tenant has as {name} is also one of the actor's own"));
         }
         let identities = &self.door.identities;
         let fill = |text: &str| placeholder::filled(text, &|name| self.value(name, &self.captured));
         // What is shown is filled in with what may be shown.
         let show = |text: &str| placeholder::filled(text, &|name| self.value(name, &self.shown));
-        let body = step.request.body.as_ref().map(|(_, body)| self.door.ledger.filled_body(body));
+        let body = step.request.body.as_ref().map(|(_, body)| self.bare_numbers(self.door.ledger.filled_body(body)));
         let filled_body = |captured: &BTreeMap<String, String>, secret: &dyn Fn(&str) -> Option<String>| {
             let value = |name: &str| match name {
                 PASSWORD => secret(&self.door.secrets.password),
@@ -248,26 +405,20 @@ impl Run<'_> {
         let credential = identities.presented(&step.actor, &proof);
         let request = self.filled(&step.request, real.as_ref());
         let url = http::url_of(&step.request, &fill);
-        let cut = step.cut_after_ms.map(|ms| Duration::from_millis(ms.into()));
-        let exchange = http::exchange(&self.client, &self.door.base_url, &request, &url, &credential, cut);
-        let begun = Instant::now();
-        let raw = match step.abandon_after {
-            Some(percent) => tokio::select! {
-                raw = exchange => raw,
-                () = passed(self.before * u32::from(percent) / 100) => return (sent, Outcome::Abandoned, None),
-            },
-            None => exchange.await,
-        };
-        self.before = begun.elapsed();
-        self.status = raw.as_ref().ok().map(|raw| raw.status);
-        match raw {
-            Ok(raw) => {
-                self.later = (raw.status == 429).then(|| http::retry_after(&raw));
-                let (answer, next) = self.answered(step, shape, &sent, &request, raw);
-                (sent, Outcome::Answered(answer), next)
-            }
-            Err(outcome) => (sent, outcome, None),
-        }
+        Ok((sent, Ready { request, url, credential }))
+    }
+
+    /// What a step names as another's and is one's own by the same name: what is answered then tells nothing.
+    fn ambiguous(&self, step: &Step) -> Option<String> {
+        let actor = step.actor.tenant.filter(|_| step.cell.relation == Relation::Foreign)?;
+        let subject = step.subject.filter(|subject| *subject != actor)?;
+        let of_subject = format!(" of {}/", subject.index());
+        let mut request = step.request.clone();
+        let texts = request.texts();
+        let names: Vec<String> =
+            texts.flat_map(|text| placeholder::names(text).map(String::from).collect::<Vec<_>>()).collect();
+        let ledger = &self.door.ledger;
+        names.into_iter().find(|name| name.contains(&of_subject) && ledger.is_shared_with(name, actor))
     }
 
     /// The first value that nobody yielded. A condition of a twin does not count: what has no tag is asked for without.
@@ -298,6 +449,14 @@ impl Run<'_> {
         }
     }
 
+    /// A JSON body in which what was captured as a number stands without quotes.
+    fn bare_numbers(&self, body: String) -> String {
+        self.numbers.iter().fold(body, |body, name| {
+            let place = placeholder::of(name);
+            body.replace(&format!("\"{place}\""), &place)
+        })
+    }
+
     /// What a placeholder stands for: what an earlier step yielded, or what was learnt.
     fn value(&self, name: &str, captured: &BTreeMap<String, String>) -> Option<String> {
         captured.get(name).cloned().or_else(|| self.door.ledger.value(name).map(|(text, _)| text.into()))
@@ -310,108 +469,11 @@ impl Run<'_> {
         let own = access.and_then(|a| a.table.as_deref());
         params.chain(own).collect()
     }
-
-    fn answered(
-        &mut self,
-        step: &Step,
-        shape: Option<&ListShape>,
-        sent: &Sent,
-        request: &Request,
-        raw: Raw,
-    ) -> (Answered, Option<String>) {
-        let encoding = raw.headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, v)| v.as_str());
-        let (body, broken) = layers(&raw.body, encoding);
-        let (sightings, echoes) = self.sightings(step, sent, &raw.headers, &body);
-        let lists = step.expect.lists.is_some() && (200..300).contains(&raw.status);
-        let read = lists || !step.captures.is_empty() || step.case.is_some();
-        let parsed: Option<Value> =
-            if read && body.len() <= PARSED_MAX { serde_json::from_slice(&body).ok() } else { None };
-        let long = (lists && body.len() > PARSED_MAX).then(|| format!("a list of {} bytes is not read", body.len()));
-        let cut = raw.cut.clone().or_else(|| broken.map(String::from)).or(long);
-        for (name, place) in &step.captures {
-            if let Some(value) = taken(place, &raw, parsed.as_ref(), &body) {
-                let shown = if is_secret(place) { "[redacted]".into() } else { value.clone() };
-                self.shown.insert(name.clone(), shown);
-                self.captured.insert(name.clone(), value);
-            }
-        }
-        let at = |pointer: &Option<String>| parsed.as_ref().and_then(|v| v.pointer(pointer.as_deref()?));
-        let list = shape.filter(|_| lists).map(|shape| ListFacts {
-            items: at(&Some(shape.items.clone())).and_then(Value::as_array).map_or(0, |rows| rows.len() as u64),
-            total: at(&shape.total).and_then(Value::as_i64),
-            last: true,
-        });
-        let next = shape.and_then(|shape| at(&shape.next)).and_then(Value::as_str).map(String::from);
-        let foreign = sightings.iter().any(|s| Some(s.owner) != step.actor.tenant);
-        let success = (200..300).contains(&raw.status);
-        let compared = step.vector == Vector::Twin || self.door.keeps_bodies;
-        let telling =
-            foreign || compared || (success && matches!(step.expect.answer, Answer::Denied | Answer::Refused));
-        let redacted = |text: &str| self.door.identities.redacted(text);
-        let excerpt = telling.then(|| redacted(&excerpt(&body)));
-        let kept = raw.headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str()));
-        let headers = kept.map(|(name, value)| (name.clone(), redacted(value))).collect();
-        let answer = Answered {
-            status: raw.status,
-            headers,
-            body_bytes: raw.body.len() as u64,
-            sightings,
-            echoes,
-            list,
-            likeness: compared.then(|| Box::new(Likeness::of(&raw.headers, &body, &likeness::sent(request)))),
-            shape: parsed.as_ref().filter(|_| step.case.is_some()).map(crate::plan::shape),
-            cut,
-            body: excerpt,
-        };
-        (answer, next)
-    }
-
-    /// Each canary of the answer once: first those that the request did not contain, then those that it did.
-    fn sightings(
-        &self,
-        step: &Step,
-        sent: &Sent,
-        headers: &[(String, String)],
-        body: &[u8],
-    ) -> (Vec<Sighting>, Vec<Sighting>) {
-        let scanner = &self.door.scanner;
-        let key = |s: &Sighting| (s.owner, s.row, s.column);
-        let mut known = Vec::new();
-        let mut learn = |s: Sighting| known.push(key(&s));
-        scanner.scan(sent.url.as_bytes(), &mut learn);
-        scanner.scan(sent.body.as_deref().unwrap_or_default().as_bytes(), &mut learn);
-        for (_, value) in &step.request.headers {
-            scanner.scan(value.as_bytes(), &mut learn);
-        }
-        let (mut found, mut echoes) = (Vec::new(), Vec::new());
-        let mut seen = std::collections::HashSet::new();
-        let mut meet = |s: Sighting| {
-            if seen.insert(key(&s)) {
-                if known.contains(&key(&s)) { echoes.push(s) } else { found.push(s) }
-            }
-        };
-        for (_, value) in headers {
-            scanner.scan(value.as_bytes(), &mut |s| meet(Sighting { post: Post::Header, ..s }));
-        }
-        scanner.scan(body, &mut meet);
-        (found, echoes)
-    }
 }
 
-/// The value at `place` of an answer: a JSON pointer, `header:NAME`, or `sse:id`, the last one.
-fn taken(place: &str, raw: &Raw, parsed: Option<&Value>, body: &[u8]) -> Option<String> {
-    if let Some(wanted) = place.strip_prefix(HEADER) {
-        return raw.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
-    }
-    if place == STREAM_ID {
-        let text = std::str::from_utf8(body).ok()?;
-        return text.lines().rev().find_map(|line| line.strip_prefix("id:")).map(|id| id.trim().to_string());
-    }
-    match parsed?.pointer(place)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
+/// What came of a request that could not be made.
+fn unsent(step: &Step, why: String) -> (Sent, Outcome) {
+    (Sent { url: step.request.path.clone(), body: None }, Outcome::NotSent { why })
 }
 
 /// Ends after `time`, to the microsecond: the runtime's timer counts in milliseconds, and a request is over in one.

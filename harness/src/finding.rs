@@ -26,6 +26,8 @@ pub enum OracleId {
     WriteContainment,
     /// A row that came while another tenant was bound, or what one tenant's use of a connection left on it.
     TenantContext,
+    /// A service that does not answer again after a fault, or said what is not so.
+    Recovery,
 }
 
 impl OracleId {
@@ -39,6 +41,7 @@ impl OracleId {
             Self::ExistenceSignal => "existence_signal",
             Self::WriteContainment => "write_containment",
             Self::TenantContext => "tenant_context",
+            Self::Recovery => "recovery",
         }
     }
 }

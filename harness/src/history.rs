@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canary::Sighting;
 use crate::error::{Error, Result};
+use crate::fault::Struck;
 use crate::likeness::Likeness;
 use crate::plan::Step;
 use crate::snapshot::Snapshot;
@@ -96,6 +97,9 @@ pub struct Observation {
     pub took_us: u64,
     /// The request line as it was sent, captured values filled in.
     pub sent: Sent,
+    /// Where the step's fault struck, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub struck: Option<Struck>,
     /// What came.
     pub outcome: Outcome,
 }
@@ -156,6 +160,9 @@ pub struct Answered {
     /// The list's facts, when the step lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<ListFacts>,
+    /// Whether it tells the end that the step waits for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// What it must share with others to be alike, when the step is compared with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub likeness: Option<Box<Likeness>>,

@@ -73,7 +73,15 @@ impl Ledger {
 
     /// Learns a tenant's id.
     pub fn learn_tenant(&mut self, owner: Owner, id: &str) {
-        self.values.insert(tenant_name(owner), Learnt { text: id.into(), number: false });
+        self.values.insert(tenant_name(owner), Learnt { text: id.into(), number: id.parse::<i64>().is_ok() });
+    }
+
+    /// Whether `owner` has what a place of another holds, as where each tenant counts for itself.
+    pub fn is_shared_with(&self, name: &str, owner: Owner) -> bool {
+        let place = name.rsplit_once(" of ").and_then(|(place, _)| place.split_once('.'));
+        let Some(((table, column), value)) = place.zip(self.values.get(name)) else { return false };
+        let column = self.columns.get(&(table.to_string(), column.to_string()));
+        column.into_iter().flatten().any(|(canary, text)| canary.owner == owner && *text == value.text)
     }
 
     /// Notes that not all rows of `table` could be made.

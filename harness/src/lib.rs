@@ -2,9 +2,11 @@
 //! names its owner; the plan is driven over HTTP; every outcome is written to a history; pure oracles judge the
 //! history; reports show what they concluded.
 
+pub mod ageing;
 pub mod canary;
 pub mod cell;
 pub mod content;
+pub mod fault;
 pub mod ledger;
 pub mod mutant;
 pub mod operation;
@@ -47,3 +49,4 @@ pub mod error;
 pub mod event;
 pub mod exit_code;
 pub mod report;
+pub mod starter;

@@ -99,10 +99,15 @@ const FILES: &[(&str, &str)] = mutants![
     "temporary-table-kept",
     "lock-kept",
     "listening-kept",
+    "reset-after-success",
+    "failed-given-back",
     "deliveries-shared",
     "limits-shared",
     "asked-together",
     "tenant-from-form",
+    "retention-idle",
+    "retention-over-tenants",
+    "hold-ignored",
 ];
 
 /// All mutants.

@@ -33,6 +33,20 @@ pub fn filled(text: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
     out
 }
 
+/// `text` with `change` noted in each placeholder that has none.
+pub fn each(text: &str, change: &str) -> String {
+    let mut parts = text.split('⟦');
+    let mut out = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let noted = part.split_once('⟧').filter(|(word, _)| !word.contains('|'));
+        match noted {
+            Some((word, rest)) => out.push_str(&format!("⟦{word}|{change}⟧{rest}")),
+            None => out.extend(["⟦", part]),
+        }
+    }
+    out
+}
+
 /// `text` with `change` made now, or noted where the whole of it is a placeholder.
 pub fn with(text: &str, change: &str) -> String {
     match text.strip_prefix('⟦').and_then(|text| text.strip_suffix('⟧')) {
@@ -43,7 +57,8 @@ pub fn with(text: &str, change: &str) -> String {
 
 /// The changes: `altered` and `late` (one character in the middle, or near the end, is another), `cut` (its last third is missing),
 /// `last` (what follows its last slash), `upper` (upper case), `bare` (without hyphens), `escaped` (percent-encoded), `wide` (ASCII as its
-/// full-width forms, which normalise to it, Unicode NFKC).
+/// full-width forms, which normalise to it, Unicode NFKC), `stranger` (of the same form, and hardly anybody's: other letters
+/// before the first `@`, and where there are none other digits).
 fn changed(value: &str, change: &str) -> String {
     let count = value.chars().count();
     match change {
@@ -60,6 +75,21 @@ fn changed(value: &str, change: &str) -> String {
         "wide" => {
             let wide = |c: char| char::from_u32(c as u32 + 0xfee0).filter(|_| c.is_ascii_graphic()).unwrap_or(c);
             value.chars().map(wide).collect()
+        }
+        "stranger" => {
+            let letters = value.split('@').next().is_some_and(|name| name.contains(|c: char| c.is_ascii_alphabetic()));
+            let other = |c: char, first: u8, of: u8| char::from(first + (c as u8 - first + of / 2) % of);
+            let mut named = true;
+            let strange = |c: char| {
+                named &= c != '@';
+                match c {
+                    'a'..='z' if letters && named => other(c, b'a', 26),
+                    'A'..='Z' if letters && named => other(c, b'A', 26),
+                    '0'..='9' if !letters => other(c, b'0', 10),
+                    c => c,
+                }
+            };
+            value.chars().map(strange).collect()
         }
         _ => value.into(),
     }
@@ -85,6 +115,16 @@ mod tests {
             assert_eq!(filled(text, &known), becomes, "{text}");
         }
         assert_eq!(names("⟦a|last⟧ and ⟦b⟧").collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_stranger_has_the_form_of_who_is_known() {
+        for (known, stranger) in
+            [("owner@a.example", "bjare@a.example"), ("Ann7", "Naa7"), ("0049 17", "5594 62"), ("", "")]
+        {
+            assert_eq!(with(known, "stranger"), stranger);
+        }
+        assert_eq!(each("⟦a⟧ b ⟦c|cut⟧", "stranger"), "⟦a|stranger⟧ b ⟦c|cut⟧");
     }
 
     #[test]

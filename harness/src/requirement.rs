@@ -43,7 +43,7 @@ pub struct Requirement {
     /// How bad a violation is.
     pub severity: Severity,
     /// What must be open to judge it: `http`, `sql`, `wiretap`, `spec`, `capture`, `log`, `objects`, `mint`,
-    /// `webhook`, `probe`.
+    /// `webhook`, `retention`, `plain`, `probe`.
     pub channels: Vec<String>,
     /// What has to be driven to judge it.
     #[serde(default)]

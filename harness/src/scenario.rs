@@ -20,6 +20,9 @@ pub struct Bounds {
     pub pool_sizes: Vec<u32>,
     /// Connections at once, where many are driven.
     pub workers: u32,
+    /// Sequences in each pool state that a fault befalls between the target and its database.
+    #[serde(default)]
+    pub faults: u32,
     /// Generated cases beyond the sweep of all cells, over all pool states.
     pub cases_max: u64,
     /// Wall-clock seconds of driving after which the rest is left out, and said so.
@@ -44,14 +47,17 @@ impl Bounds {
             pairs: 1,
             pool_sizes: vec![1, 2, 8],
             workers: 8,
+            faults: 13,
             cases_max: 3_000,
             time_s_max: None,
             rate_limit: None,
         };
         match profile {
             "quick" => Ok(base),
-            "standard" => Ok(Self { tenants: 20, rows: 48, pairs: 2, cases_max: 20_000, ..base }),
-            "deep" => Ok(Self { tenants: 200, rows: 60, pairs: 4, cases_max: 1_000_000, workers: 16, ..base }),
+            "standard" => Ok(Self { tenants: 20, rows: 48, pairs: 2, faults: 39, cases_max: 20_000, ..base }),
+            "deep" => {
+                Ok(Self { tenants: 200, rows: 60, pairs: 4, faults: 130, cases_max: 1_000_000, workers: 16, ..base })
+            }
             other => Err(unknown("profile", other, PROFILES)),
         }
     }

@@ -171,7 +171,8 @@ impl Door<'_> {
         let holdings = self.settling.planner.holdings();
         let mut missing = showing.rows.clone();
         let mut request = showing.request.clone();
-        for _ in 0..PAGES_MAX {
+        let mut read = 0;
+        for page in 1..=PAGES_MAX {
             let raw = self.exchange(&showing.actor, &request, known).await?;
             if !(200..300).contains(&raw.status) {
                 return Err(format!("answered {}", raw.status));
@@ -199,10 +200,11 @@ impl Door<'_> {
                     }
                 }
             }
-            let next = list.next.as_ref().and_then(|next| parsed.pointer(next)).and_then(Value::as_str);
-            let (Some(next), Some(cursor)) = (next, &list.cursor) else { break };
+            read += list.rows(&parsed).unwrap_or(0);
+            let Some(on) = list.goes_on(&parsed, page, read) else { break };
             request = showing.request.clone();
-            request.query.push((cursor.clone(), next.into()));
+            request.query.retain(|(name, _)| *name != on.0);
+            request.query.push(on);
         }
         Ok(missing.first().copied())
     }

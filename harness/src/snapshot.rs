@@ -10,6 +10,9 @@ use crate::canary::Owner;
 /// The tables at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// Whether it is of the copy in which rows are old, for retention.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aged: bool,
     /// By the planted table's name.
     pub tables: BTreeMap<String, Held>,
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use crate::ageing::Ageing;
 use crate::canary::{Canary, Mint, Owner};
 use crate::content;
 use crate::ledger;
@@ -16,6 +17,8 @@ use crate::target::tenants::is_learnt;
 
 /// Code of a column that nobody planted: the value was written through the service during the run.
 pub const WRITTEN: u16 = 1022;
+/// The column by which other tables refer to a row.
+const ID: &str = "id";
 /// The column of whatever else stands in the body that made a row.
 pub const BODY: &str = "body";
 
@@ -73,6 +76,7 @@ pub struct Holdings {
     prefixes: BTreeMap<String, String>,
     codes: Vec<(usize, String)>,
     given_tenants: bool,
+    ageing: Option<Ageing>,
 }
 
 impl Holdings {
@@ -95,12 +99,22 @@ impl Holdings {
         let prefixes = prefixes.collect();
         let owners = (0..tenants).map(Owner::new).collect();
         let given_tenants = !target.tenant.is_empty();
-        Self { tenants, rows, mint, owners, tables, platform_roles, prefixes, codes, given_tenants }
+        Self { tenants, rows, mint, owners, tables, platform_roles, prefixes, codes, given_tenants, ageing: None }
     }
 
     /// The same account, of which only those are planted.
     pub fn only(self, owners: Vec<Owner>) -> Self {
         Self { owners, ..self }
+    }
+
+    /// The same account, of which rows are old.
+    pub fn aged(mut self, ageing: Ageing) -> Self {
+        let (table, column) = ageing.place();
+        // What is planted there anyhow keeps its place; what is not needs none, for it is no canary.
+        for aged in self.tables.iter_mut().filter(|aged| aged.name == table) {
+            aged.columns.entry(column.into()).or_insert_with(|| "timestamptz".into());
+        }
+        Self { ageing: Some(ageing), ..self }
     }
 
     /// The planted tables.
@@ -162,13 +176,16 @@ impl Holdings {
         }
     }
 
-    /// The id of a principal, as planted.
-    pub fn principal_id(&self, owner: Owner, role: &str) -> Option<Uuid> {
-        self.tables.iter().find_map(|table| {
-            let row = table.roles.iter().position(|r| r == role)?;
-            let (column, _) = table.columns.iter().find(|(_, generator)| *generator == "principal")?;
-            Some(self.mint.uuid(self.canary(owner, row as u32, &table.name, column)))
-        })
+    /// The id of a principal, as planted: its `principal` column, else the `id` of the first row planted for it.
+    pub fn principal_id(&self, owner: Owner, role: &str) -> Option<Planted> {
+        let of = |wanted: &dyn Fn(&str, &str) -> bool| {
+            self.tables.iter().find_map(|table| {
+                let row = table.roles.iter().position(|r| r == role)?;
+                let (column, _) = table.columns.iter().find(|(column, generator)| wanted(column, generator))?;
+                self.value(owner, row as u32, &table.name, column).ok()
+            })
+        };
+        of(&|_, generator| generator == "principal").or_else(|| of(&|column, own| column == ID && names_itself(own)))
     }
 
     /// The canary of a planted place.
@@ -184,21 +201,25 @@ impl Holdings {
         let at = || format!("[[plant.table]] {table}, column {column}");
         let spec = self.table(table).ok_or_else(|| format!("no planted table {table}"))?;
         let generator = spec.columns.get(column).ok_or_else(|| format!("{}: not planted", at()))?;
+        if let Some(value) = self.ageing.as_ref().and_then(|ageing| ageing.value(owner, row, table, column)) {
+            return Ok(value);
+        }
         let canary = self.canary(owner, row, table, column);
         let (word, rest) = generator.split_once(':').unwrap_or((generator, ""));
         let principal = |role: Option<&str>| {
             role.and_then(|role| self.principal_id(owner, role))
-                .map(Planted::Uuid)
                 .ok_or_else(|| format!("{}: `{generator}` names no planted principal", at()))
         };
         Ok(match word {
             _ if is_learnt(generator) => Planted::Learnt(ledger::name(table, column, owner, row)),
-            "tenant" if self.given_tenants => Planted::Learnt(ledger::tenant_name(owner)),
-            "tenant" => Planted::Uuid(self.tenant_uuid(owner)),
+            "tenant" => self.tenant(owner),
             "principal" if rest.is_empty() => Planted::Uuid(self.mint.uuid(canary)),
             "principal" => principal(Some(rest))?,
             "actor" => principal(self.actor(spec, row))?,
-            "ref" => self.value(owner, row, rest, "id")?,
+            "ref" => {
+                let rows = self.table(rest).map_or(1, |table| self.rows_of(table));
+                self.value(owner, row % rows.max(1), rest, ID)?
+            }
             "role" => Planted::Text(self.actor(spec, row).unwrap_or_default().into()),
             "uuid" => Planted::Uuid(self.mint.uuid(canary)),
             "text" => Planted::Text(self.mint.text(canary)),
@@ -264,20 +285,27 @@ impl Holdings {
 
     /// The id of a tenant, as requests name it.
     pub fn tenant_id(&self, owner: Owner) -> String {
-        match self.given_tenants {
-            true => placeholder::of(&ledger::tenant_name(owner)),
-            false => self.tenant_uuid(owner).to_string(),
-        }
+        self.tenant(owner).text().unwrap_or_default()
     }
 
-    /// A planted tenant's id: a canary of its own, the `tenant` column of the first table planted per tenant.
-    fn tenant_uuid(&self, owner: Owner) -> Uuid {
+    /// The same as it stands in a JSON body.
+    pub fn tenant_json(&self, owner: Owner) -> serde_json::Value {
+        self.tenant(owner).json().unwrap_or_default()
+    }
+
+    /// A tenant's id: the `tenant` column of the first table planted per tenant, else what its `id` is planted with.
+    fn tenant(&self, owner: Owner) -> Planted {
+        if self.given_tenants {
+            return Planted::Learnt(ledger::tenant_name(owner));
+        }
         let home = self.tables.iter().find(|t| t.per == Per::Tenant);
         let column = home.and_then(|t| t.columns.iter().find(|(_, g)| *g == "tenant").map(|(c, _)| (t, c)));
-        match column {
-            Some((table, column)) => self.mint.uuid(self.canary(owner, 0, &table.name, column)),
-            None => self.mint.uuid(Canary { owner, row: 0, column: WRITTEN - 1 }),
+        if let Some((table, column)) = column {
+            return Planted::Uuid(self.mint.uuid(self.canary(owner, 0, &table.name, column)));
         }
+        let own = home.filter(|table| table.columns.get(ID).is_some_and(|generator| names_itself(generator)));
+        let own = own.and_then(|table| self.value(owner, 0, &table.name, ID).ok());
+        own.unwrap_or_else(|| Planted::Uuid(self.mint.uuid(Canary { owner, row: 0, column: WRITTEN - 1 })))
     }
 
     /// What a tenant is known by: its id, then the planted texts of its own row.
@@ -322,9 +350,52 @@ impl Planted {
     }
 }
 
+/// Whether a generator makes a value that only this row has.
+fn names_itself(generator: &str) -> bool {
+    ["uuid", "text", "bigint", "principal"].contains(&generator)
+}
+
 /// Microseconds since the Unix epoch as RFC 3339, UTC.
 pub fn rfc3339(us: i64) -> String {
     let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1000)
         .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
     at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canary::TimeWindow;
+
+    #[test]
+    fn a_tenants_id_is_what_its_own_row_is_planted_with() {
+        let target = TargetFile::parse(
+            r#"
+name = "numbered"
+openapi = "openapi.json"
+base_url = "http://localhost"
+credential.key = { kind = "secret" }
+role = [{ name = "member", credential = "key" }]
+operation = []
+plant.table = [
+  { name = "orgs", per = "tenant", columns = { id = "bigint", name = "text" } },
+  { name = "people", per = "principal", roles = ["member"], columns = { id = "bigint", org_id = "tenant" } },
+  { name = "tasks", per = "row", columns = { id = "bigint", org = "ref:orgs", by = "principal:member" } },
+]
+"#,
+            "a test's",
+        )
+        .expect("a target file");
+        let window = TimeWindow { start_unix_s: 0, seconds: 1_000_000, owners: 4, rows_per_owner: 16 };
+        let holdings = Holdings::new(&target, 2, 3, Mint::new([7; 16], window));
+        let value = |owner, row, table, column| holdings.value(Owner::new(owner), row, table, column).expect(column);
+        let id = value(1, 0, "orgs", "id");
+        assert!(matches!(id, Planted::Bigint(_)), "{id:?}");
+        assert_eq!(value(1, 0, "people", "org_id"), id);
+        // A row that refers to the tenant's one row refers to that one, whichever it is itself.
+        assert_eq!(value(1, 2, "tasks", "org"), id);
+        assert_eq!(value(1, 2, "tasks", "by"), value(1, 0, "people", "id"));
+        assert_eq!(Some(holdings.tenant_json(Owner::new(1))), id.json());
+        assert_ne!(value(0, 0, "orgs", "id"), id);
+    }
 }

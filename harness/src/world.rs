@@ -18,10 +18,13 @@ pub enum World {
 }
 
 impl World {
-    /// All four, in the order in which they are observed.
-    pub const ALL: [Self; 4] = [Self::Few, Self::FewAgain, Self::Many, Self::ManyAgain];
-    /// Tenants that the four together need.
-    pub const TENANTS: u32 = 6;
+    /// All four, in the order in which they are observed: one of each pair stands at a time, so that what a busy moment
+    /// makes of an answer differs within a pair, and not between them.
+    pub const ALL: [Self; 4] = [Self::Few, Self::Many, Self::FewAgain, Self::ManyAgain];
+    /// Tenants that the four together need, and those that may observe besides.
+    pub const TENANTS: u32 = 30;
+    /// The first of those that may.
+    const BESIDES: u32 = 6;
 
     /// Whose answers are compared.
     pub const OBSERVER: u32 = 0;
@@ -30,7 +33,13 @@ impl World {
     pub fn others(self) -> std::ops::Range<u32> {
         match self {
             Self::Few | Self::FewAgain => 1..2,
-            Self::Many | Self::ManyAgain => 2..Self::TENANTS,
+            Self::Many | Self::ManyAgain => 2..Self::BESIDES,
         }
+    }
+
+    /// The numbers of the tenants that are the same in all of them: one observes, the others may when a finding is tried
+    /// again.
+    pub fn observers() -> impl Iterator<Item = u32> {
+        std::iter::once(Self::OBSERVER).chain(Self::BESIDES..Self::TENANTS)
     }
 }

@@ -373,3 +373,57 @@ fn a_download_that_cannot_be_had_says_so_and_names_the_other_ways() {
     assert_eq!(output.status.code(), Some(4), "{text}");
     assert!(text.contains("download: ") && text.contains("network") && text.contains("--postgres"), "{text}");
 }
+
+#[test]
+fn what_somebody_begins_with_is_written_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().display().to_string();
+    let document = folder.path().join("openapi.json");
+    std::fs::write(
+        &document,
+        r#"{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {
+        "/notes": {"post": {"operationId": "create_note", "responses": {"201": {"description": "made"}}}},
+        "/notes/{id}": {"get": {"operationId": "read_note", "responses": {"200": {"description": "one"}}}}}}"#,
+    )
+    .expect("written");
+    let document = document.display().to_string();
+    check(&["init", "--dir", &dir, "--openapi", "nowhere.json"], 2, &["cannot read nowhere.json"]);
+    let output = check(&["init", "--dir", &dir, "--openapi", &document], 0, &[]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("partywall-target.toml") && told.contains("certify --target"), "{told}");
+    let target = folder.path().join("partywall-target.toml").display().to_string();
+    let text = std::fs::read_to_string(&target).expect("a target file");
+    assert!(
+        text.contains("openapi = \"openapi.json\"") && text.contains("params = { \"id\" = \"notes.id\" }"),
+        "{text}"
+    );
+    // It is as good as what a person writes: what is wanting is what the environment holds.
+    check(&["certify", "--target", &target], 2, &["SERVICE_URL"]);
+    check(&["init", "--dir", &dir], 2, &["partywall-target.toml is there already"]);
+    assert_eq!(std::fs::read_to_string(&target).expect("a target file"), text);
+}
+
+#[tokio::test]
+async fn a_database_is_marked_once_by_who_owns_it() {
+    let postgres = Postgres::start(&Source::Installed, &Options::default()).await.expect("a Postgres");
+    let mut connection = connect(&postgres.admin_url()).await.expect("a connection");
+    execute(&mut connection, "CREATE ROLE guest LOGIN PASSWORD 'open-sesame'").await.expect("a role");
+    execute(&mut connection, "CREATE DATABASE \"my \"\"own\"\"\"").await.expect("a database");
+    execute(&mut connection, "COMMENT ON DATABASE \"my \"\"own\"\"\" IS 'the shop''s'").await.expect("a comment");
+    let url = postgres.admin_url_for("my%20%22own%22");
+    let guest = postgres.url_for("my%20%22own%22", "guest", "open-sesame");
+    let output = check(&["init", "--database", &guest], 2, &["my \"own\" cannot be marked", "as its owner"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("open-sesame"));
+    for says in ["COMMENT ON DATABASE \"my \"\"own\"\"\" IS NULL", "has the mark already"] {
+        let output = check(&["init", "--database", &url], 0, &[]);
+        assert!(String::from_utf8_lossy(&output.stdout).contains(says), "{output:?}");
+    }
+    let comment: String =
+        sqlx::query_scalar("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname LIKE 'my%'")
+            .fetch_one(&mut connection)
+            .await
+            .expect("a comment");
+    assert_eq!(comment, "the shop's; partywall may write here");
+    check(&["init", "--database", "postgres://a:open-sesame@127.0.0.1:1/x"], 4, &[]);
+    postgres.stop().await;
+}

@@ -2,11 +2,12 @@
 //! are in `scenarios/walls`.
 
 use partywall::exit_code::ExitCode;
-use partywall::guard::Certainty;
 use partywall::guard::catalog::{Catalog, Command, Kind, Privilege};
 use partywall::guard::config::Config;
+use partywall::guard::prove::prove;
 use partywall::guard::review::review;
 use partywall::guard::tenancy::Tenancy;
+use partywall::guard::{Certainty, Finding};
 use partywall::postgres::{Options, Postgres, Source};
 use partywall::target::copy::execute;
 use partywall::target::database::connect;
@@ -108,6 +109,74 @@ async fn suppressions_end_and_an_empty_database_is_no_success() {
         assert_eq!(report.exit_code(), ExitCode::Violated);
         report.suppress(&config);
         assert_eq!(report.exit_code(), code, "{expires}: {:?}", report.findings);
+    }
+    postgres.stop().await;
+}
+
+/// A schema and a role for each of two tenants, and who may become either.
+const SCHEMAS: &str = "CREATE ROLE north NOLOGIN; CREATE ROLE south NOLOGIN; CREATE ROLE desk LOGIN NOINHERIT; GRANT north, south TO desk;
+    CREATE SCHEMA firm_north; CREATE SCHEMA firm_south; GRANT USAGE ON SCHEMA firm_north TO north; GRANT USAGE ON SCHEMA firm_south TO south;
+    CREATE TABLE firm_north.deals (id int PRIMARY KEY, what text); CREATE TABLE firm_south.deals (id int PRIMARY KEY, what text);
+    GRANT SELECT, INSERT ON firm_north.deals TO north; GRANT SELECT, INSERT ON firm_south.deals TO south;";
+
+#[tokio::test]
+async fn what_reaches_from_one_tenants_schema_into_anothers_is_told() {
+    let postgres = Postgres::start(&Source::Installed, &Options::default()).await.expect("a Postgres");
+    postgres.create_database("firms").await.expect("a database");
+    let mut connection = connect(&postgres.admin_url_for("firms")).await.expect("a connection");
+    execute(&mut connection, SCHEMAS).await.expect("the schemas");
+    for (sql, rule) in [
+        ("SELECT 1", None),
+        ("ALTER ROLE north SET search_path = firm_north", None),
+        ("ALTER ROLE north SET search_path = firm_south", Some("role/context-preset")),
+        (
+            "ALTER ROLE north RESET search_path; ALTER DEFAULT PRIVILEGES IN SCHEMA firm_north GRANT SELECT ON TABLES TO north",
+            None,
+        ),
+        ("GRANT USAGE ON SCHEMA firm_south TO north", None),
+        ("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO north", Some("role/spans-tenants")),
+    ] {
+        execute(&mut connection, sql).await.expect(sql);
+        let (_, tenancy, report) = review(&mut connection, &Config::default(), &[]).await.expect("a review");
+        assert_eq!(tenancy.schemas.len(), 1, "two schemas of the same tables");
+        let told: Vec<&str> = report.findings.iter().map(|finding| finding.rule.as_str()).collect();
+        assert_eq!(told, rule.into_iter().collect::<Vec<_>>(), "{sql}");
+    }
+    // Where the tables differ, the configuration says which schemas are tenants'.
+    execute(&mut connection, "ALTER TABLE firm_south.deals RENAME TO orders").await.expect("renamed");
+    let (_, tenancy, _) = review(&mut connection, &Config::default(), &[]).await.expect("a review");
+    assert!(tenancy.schemas.is_empty());
+    let config = Config { tenant_schemas: vec!["firm_*".into()], ..Config::default() };
+    let (_, _, report) = review(&mut connection, &config, &[]).await.expect("a review");
+    assert!(report.findings.iter().any(|finding| finding.rule == "role/spans-tenants"), "{:?}", report.findings);
+    postgres.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_shown_to_a_tenant_that_there_is_not_is_proven() {
+    let postgres = Postgres::start(&Source::Installed, &Options::default()).await.expect("a Postgres");
+    postgres.create_database("shown").await.expect("a database");
+    let mut connection = connect(&postgres.admin_url_for("shown")).await.expect("a connection");
+    let setup = "CREATE ROLE app LOGIN; CREATE TABLE notes (tenant_id uuid NOT NULL, body text); CREATE INDEX ON notes (tenant_id);
+        ALTER TABLE notes ENABLE ROW LEVEL SECURITY; ALTER TABLE notes FORCE ROW LEVEL SECURITY;
+        CREATE POLICY own ON notes USING (tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid); GRANT SELECT ON notes TO app;
+        CREATE VIEW every_note AS SELECT tenant_id, body FROM notes; GRANT SELECT ON every_note TO app;
+        CREATE FUNCTION notes_of_all() RETURNS SETOF notes LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS 'SELECT * FROM notes';
+        CREATE TABLE drafts (tenant_id uuid NOT NULL, body text); GRANT SELECT ON drafts TO app";
+    execute(&mut connection, setup).await.expect("the schema");
+    let objects = ["public.drafts", "public.every_note", "public.notes_of_all()"];
+    for (rows, certainty) in [("0", Certainty::Inferred), ("1", Certainty::Proven)] {
+        let fill = format!(
+            "INSERT INTO notes SELECT gen_random_uuid(), 'n' FROM generate_series(1, {rows}); INSERT INTO drafts SELECT * FROM notes"
+        );
+        execute(&mut connection, &fill).await.expect("rows");
+        let (catalog, tenancy, mut report) = review(&mut connection, &Config::default(), &[]).await.expect("a review");
+        prove(&mut connection, &catalog, &tenancy, &mut report).await.expect("answers");
+        for object in objects {
+            let about = |finding: &&Finding| finding.object.label() == object && finding.rule != "schema/not-forced";
+            let found = report.findings.iter().filter(about).map(|finding| finding.certainty).min();
+            assert_eq!(found, Some(certainty), "{rows} rows, {object}: {:?}", report.findings);
+        }
     }
     postgres.stop().await;
 }

@@ -84,7 +84,7 @@ impl Tap {
             assert!(Instant::now() < until, "it does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self { child, url: through(direct, free).expect("a URL") }
+        Self { child, url: through(direct, free, false).expect("a URL") }
     }
 
     /// Interrupted: the exit code and what it said.

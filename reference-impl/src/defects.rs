@@ -114,6 +114,10 @@ pub enum Defect {
     LockKept,
     /// A channel is left listened on.
     ListeningKept,
+    /// The tenant is bound to the session, and taken back when the database did not fail.
+    ResetAfterSuccess,
+    /// A connection on which the database failed goes back as it is.
+    FailedGivenBack,
     /// What is sent to one webhook is sent to all that are known.
     DeliveriesShared,
     /// What is left of a limit is counted over all tenants.
@@ -122,6 +126,10 @@ pub enum Defect {
     AskedTogether,
     /// A body may be a form, and the tenant in it is believed.
     TenantFromForm,
+    /// A retention run deletes nothing, and is done.
+    RetentionIdle,
+    /// A legal hold holds nothing.
+    HoldIgnored,
 }
 
 /// The words of `AUDIT_DEFECTS`.
@@ -181,10 +189,14 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("temporary-table-kept", Defect::TemporaryTableKept),
     ("lock-kept", Defect::LockKept),
     ("listening-kept", Defect::ListeningKept),
+    ("reset-after-success", Defect::ResetAfterSuccess),
+    ("failed-given-back", Defect::FailedGivenBack),
     ("deliveries-shared", Defect::DeliveriesShared),
     ("limits-shared", Defect::LimitsShared),
     ("asked-together", Defect::AskedTogether),
     ("tenant-from-form", Defect::TenantFromForm),
+    ("retention-idle", Defect::RetentionIdle),
+    ("hold-ignored", Defect::HoldIgnored),
 ];
 
 #[cfg(feature = "defects")]

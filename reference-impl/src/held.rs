@@ -31,7 +31,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if on(Defect::ScopeCancelled) {
+        if on(Defect::ScopeCancelled) || on(Defect::FailedGivenBack) {
             return self.give_back();
         }
         if let Some(connection) = self.0.take() {

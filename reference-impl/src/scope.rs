@@ -87,7 +87,15 @@ impl TenantScope {
             }
             Err(_) => return Err(Problem::Internal),
         };
-        match store.release().end(result.is_ok()).await {
+        let opened = store.release();
+        let failed = matches!(result, Err(Problem::Internal | Problem::Busy));
+        if failed && on(Defect::FailedGivenBack) {
+            opened.into_pools();
+            return result;
+        }
+        // Whose reset goes with the transaction has to commit it.
+        let commit = result.is_ok() || (!failed && on(Defect::ResetAfterSuccess));
+        match opened.end(commit).await {
             Ok(()) => result,
             Err(error) => result.and(Err(error)),
         }

@@ -164,11 +164,14 @@ fn key(hex: &str) -> anyhow::Result<Vec<u8>> {
 /// A pool whose statements take no longer than requests may. A connection that was in use a moment ago is not tried
 /// before it is used again.
 pub fn bounded(size: u32) -> PgPoolOptions {
-    let bounds = "SET statement_timeout = '15s'; SET idle_in_transaction_session_timeout = '30s'";
+    // A plan is kept: making it anew, for every month and its policy, takes longer than a get. What goes by the values
+    // that it is given asks for a plan of its own.
+    let settings = "SET statement_timeout = '15s'; SET idle_in_transaction_session_timeout = '30s'; \
+                    SET plan_cache_mode = force_generic_plan";
     PgPoolOptions::new()
         .max_connections(size)
         .after_connect(move |connection, _| {
-            Box::pin(async move { sqlx::raw_sql(bounds).execute(connection).await.map(drop) })
+            Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
         })
         .test_before_acquire(false)
         .before_acquire(|connection, is| {

@@ -17,7 +17,7 @@ import tomllib
 
 HERE = pathlib.Path(__file__).parent
 ADMIN = "walls_admin"
-KEYS = {"sentence", "source", "base", "role", "sound", "mutant", "witness", "object", "since", "shows", "context", "tells", "beside"}
+KEYS = {"sentence", "source", "base", "role", "sound", "mutant", "witness", "object", "since", "until", "shows", "context", "tells", "beside"}
 NEEDED = {"sentence", "source", "base", "sound", "mutant", "witness", "object", "shows"}
 
 
@@ -40,7 +40,12 @@ class Case:
         self.witness, self.beside = facts["witness"], facts.get("beside")
         self.tells = facts.get("tells", base["tells"])
         self.bound = facts.get("context", "own") == "own"
-        self.since = int(facts.get("since", 14))
+        self.since, self.until = int(facts.get("since", 14)), int(facts.get("until", 99))
+
+
+    def fits(self, major):
+        """True where a server of this major version can have it, and it is a defect there."""
+        return self.since <= major <= self.until
 
 
 def cases(wanted=()):
@@ -56,7 +61,7 @@ class Cluster:
     """A cluster from installed server binaries, gone when the block ends."""
 
     def __enter__(self):
-        bin_dir = pathlib.Path(subprocess.check_output(["pg_config", "--bindir"], text=True).strip())
+        bin_dir = pathlib.Path(os.environ.get("PARTYWALL_PG_BIN") or subprocess.check_output(["pg_config", "--bindir"], text=True).strip())
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="walls-"))
         user = None
         if os.geteuid() == 0:

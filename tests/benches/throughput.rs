@@ -100,6 +100,8 @@ impl Subject {
             scanner: Arc::new(Scanner::new(plan.canary_key(), plan.window())),
             ledger: Arc::new(Ledger::default()),
             sinks: None,
+            faults: None,
+            restart: None,
             patience: Patience::default(),
             began: Instant::now(),
             keeps_bodies: false,

@@ -30,6 +30,8 @@ pub struct Wall {
     pub role: Option<String>,
     /// The oldest major version of the server on which it can be built.
     pub since: Option<u32>,
+    /// The newest major version on which it is a defect.
+    pub until: Option<u32>,
     /// SQL of the twin.
     pub sound: String,
     /// SQL of the defect.
@@ -125,6 +127,20 @@ impl Ground {
         let postgres = Postgres::start(&Source::Auto, &Options::default()).await?;
         let roles = role_names(&postgres.admin_url()).await?;
         Ok(Self { postgres, roles })
+    }
+
+    /// The walls that this server can have; those of other versions alone are named on standard error.
+    ///
+    /// # Errors
+    /// A file that does not parse.
+    pub fn walls(&self) -> anyhow::Result<Vec<Wall>> {
+        let major: u32 = self.postgres.server_version().split('.').next().unwrap_or_default().parse()?;
+        let fits = |wall: &Wall| (wall.since.unwrap_or(0)..=wall.until.unwrap_or(u32::MAX)).contains(&major);
+        let (can, cannot): (Vec<_>, Vec<_>) = all()?.into_iter().partition(fits);
+        for wall in cannot {
+            eprintln!("{} is not tried: it is none of Postgres {major}'s", wall.id);
+        }
+        Ok(can)
     }
 
     /// Puts one side of `wall` into a fresh database; its URL, as administrator.

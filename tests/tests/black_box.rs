@@ -129,9 +129,16 @@ async fn the_sound_reference_is_certified_over_http_alone() -> anyhow::Result<()
         .filter(|r| r.verdict == Verdict::Upheld)
         .map(|r| r.requirement.as_str())
         .collect();
-    for requirement in
-        ["read/by-id", "read/list", "read/cursor", "read/total", "write/by-id", "write/create", "role/own-rows"]
-    {
+    for requirement in [
+        "read/by-id",
+        "read/list",
+        "read/cursor",
+        "read/total",
+        "write/by-id",
+        "write/create",
+        "role/own-rows",
+        "existence/account",
+    ] {
         assert!(told.contains(&requirement), "{requirement} is not among {told:?}");
     }
     assert!(judgement.counts.sightings > 10_000, "{:?}", judgement.counts);
@@ -164,6 +171,13 @@ async fn an_event_fetched_by_id_alone_is_seen_over_http_alone() -> anyhow::Resul
 async fn a_tenant_taken_from_the_query_is_seen_over_http_alone() -> anyhow::Result<()> {
     let ended = seen("tenant-from-query").await?;
     assert!(violated(&ended).contains(&"context/forged-query"), "{:?}", violated(&ended));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_is_known_is_seen_over_http_alone() -> anyhow::Result<()> {
+    let ended = seen("account-known").await?;
+    assert_eq!(violated(&ended), ["existence/account"]);
     Ok(())
 }
 

@@ -6,8 +6,13 @@ use partywall::{mutant, requirement};
 use partywall_tests::{campaign, run};
 
 /// Oracles whose requirements are each broken by mutants of their own.
-const OWN: [OracleId; 4] =
-    [OracleId::ExistenceSignal, OracleId::WriteContainment, OracleId::Noninterference, OracleId::TenantContext];
+const OWN: [OracleId; 5] = [
+    OracleId::ExistenceSignal,
+    OracleId::WriteContainment,
+    OracleId::Noninterference,
+    OracleId::TenantContext,
+    OracleId::Recovery,
+];
 /// Requirements of other oracles that are broken alone, too.
 const ALONE: [&str; 3] = ["work/webhook", "pool/together", "context/form-body"];
 
@@ -117,10 +122,15 @@ killed! {
     a_temporary_table_that_stays_is_seen: "temporary-table-kept";
     a_lock_that_stays_is_seen: "lock-kept";
     a_channel_that_stays_listened_on_is_seen: "listening-kept";
+    a_tenant_that_a_failure_leaves_bound_is_seen: "reset-after-success";
+    a_connection_that_is_never_whole_again_is_seen: "failed-given-back";
     what_is_sent_to_anothers_webhook_is_seen: "deliveries-shared";
     a_limit_that_others_use_up_is_seen: "limits-shared";
     an_answer_to_all_who_ask_at_once_is_seen: "asked-together";
     a_tenant_taken_from_a_form_is_seen: "tenant-from-form";
+    a_retention_that_deletes_nothing_is_seen: "retention-idle";
+    a_retention_that_takes_anothers_rows_is_seen: "retention-over-tenants";
+    a_retention_that_takes_what_is_held_is_seen: "hold-ignored";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,13 +18,23 @@ use partywall_tests::planted::Planted;
 use partywall_tests::{campaign, run};
 
 /// A campaign against a mutant to its first finding, which is made smaller.
-async fn shrunk(id: &str) -> anyhow::Result<(Campaign, Finding, Evidence, tempfile::TempDir, std::path::PathBuf)> {
+async fn shrunk(
+    id: &str,
+    only: &[&str],
+) -> anyhow::Result<(Campaign, Finding, Evidence, tempfile::TempDir, std::path::PathBuf)> {
     let mutant = mutant::select(&[id.to_string()])?.remove(0);
     let (mut campaign, reports) = campaign(21)?;
     campaign.bounds.cases_max = 6_000;
     campaign.first_finding_only = true;
     campaign.variant = mutant.variant();
     campaign.shrink = Some(Shrink { causes_max: 1, time_s: 30 });
+    if !only.is_empty() {
+        campaign.only = only.iter().map(|id| (*id).into()).collect();
+        campaign.bounds.pool_sizes = vec![2];
+        campaign.bounds.cases_max = 0;
+        // A try plants, launches and reads tables, or looks for what did it among all operations.
+        campaign.shrink = Some(Shrink { causes_max: 1, time_s: 120 });
+    }
     let ended = run(&campaign).await?;
     assert_eq!(ended.exit, ExitCode::Violated, "{id} survived");
     let found = ended.report.judgement.findings.iter().find(|f| f.minimised.is_some());
@@ -39,7 +49,7 @@ async fn again(campaign: &Campaign, evidence: &Evidence) -> anyhow::Result<Repro
 }
 
 async fn check(id: &str) -> anyhow::Result<()> {
-    let (mut campaign, finding, evidence, _reports, folder) = shrunk(id).await?;
+    let (mut campaign, finding, evidence, _reports, folder) = shrunk(id, &[]).await?;
     let minimised = finding.minimised.clone().context("minimised")?;
     assert!((1..=4).contains(&minimised.steps), "{id}: {minimised:?}");
     assert!(minimised.reproduced.k >= 8, "{id}: {}", minimised.reproduced);
@@ -51,6 +61,21 @@ async fn check(id: &str) -> anyhow::Result<()> {
         judged.iter().any(|f| f.requirement == finding.requirement && f.oracle == finding.oracle),
         "{id}: {judged:#?}"
     );
+    assert!(again(&campaign, &evidence).await?.k > 0, "{id}: the mutant shows it again");
+    campaign.variant = Variant { defects_build: true, ..Variant::default() };
+    assert_eq!(again(&campaign, &evidence).await?.k, 0, "{id}: the sound reference does not: {:#?}", evidence.script);
+    Ok(())
+}
+
+/// A finding that no answer tells.
+async fn check_told(id: &str, requirement: &str, says: &str) -> anyhow::Result<()> {
+    let (mut campaign, finding, evidence, _reports, folder) = shrunk(id, &[requirement]).await?;
+    let minimised = finding.minimised.clone().context("minimised")?;
+    assert!((1..=6).contains(&minimised.steps), "{id}: {minimised:?} {:#?}", evidence.script);
+    assert!(minimised.reproduced.k >= 8, "{id}: {}", minimised.reproduced);
+    assert_eq!(evidence.requirement, requirement);
+    let script = std::fs::read_to_string(folder.join("reproduce.sh"))?;
+    assert!(script.contains("curl alone cannot show it") && script.contains(says), "{script}");
     assert!(again(&campaign, &evidence).await?.k > 0, "{id}: the mutant shows it again");
     campaign.variant = Variant { defects_build: true, ..Variant::default() };
     assert_eq!(again(&campaign, &evidence).await?.k, 0, "{id}: the sound reference does not: {:#?}", evidence.script);
@@ -83,10 +108,26 @@ shrinks! {
     an_answer_kept_without_its_tenant_takes_few_steps: "me-kept";
 }
 
+macro_rules! shrinks_told {
+    ($($name:ident: $id:literal, $requirement:literal, $says:literal;)+) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() -> anyhow::Result<()> {
+            check_told($id, $requirement, $says).await
+        })+
+    };
+}
+
+shrinks_told! {
+    what_worlds_tell_takes_few_steps: "days-unscoped", "inference/noninterference", "a copy in which";
+    what_tables_tell_takes_few_steps: "delete-takes-anothers", "write/overreach", "the database holds";
+    what_a_log_tells_takes_few_steps: "log-tells", "store/logs", "to its log";
+    what_arrives_at_a_webhook_takes_few_steps: "deliveries-shared", "work/webhook", "arrives at the address";
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_fetched_by_id_alone_is_shown_again_by_curl_alone() -> anyhow::Result<()> {
     check("idor-by-id").await?;
-    let (campaign, finding, evidence, _reports, folder) = shrunk("idor-by-id").await?;
+    let (campaign, finding, evidence, _reports, folder) = shrunk("idor-by-id", &[]).await?;
     let text = std::fs::read_to_string(folder.join("reproduce.sh"))?;
     let witness = std::fs::read_to_string(folder.join("witness.md"))?;
     assert!(witness.contains(&finding.sentence) && witness.contains("of 10 tries"), "{witness}");

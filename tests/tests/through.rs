@@ -7,11 +7,13 @@ use partywall::postgres::pgbouncer::{Mode, Through};
 use partywall_tests::{campaign, run};
 
 /// What a pooler may break.
-const POOLED: [&str; 7] = [
+const POOLED: [&str; 9] = [
     "pool/hand-over",
     "pool/after-cancel",
     "pool/together",
     "pool/carried",
+    "pool/after-fault",
+    "pool/recovery",
     "read/query",
     "context/unbound",
     "context/left",
@@ -46,7 +48,7 @@ async fn the_reference_holds_where_each_transaction_meets_another_backend() -> a
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_reference_holds_where_each_connection_keeps_its_backend() -> anyhow::Result<()> {
-    let ended = through(Mode::Session, &POOLED[..4], None).await?;
+    let ended = through(Mode::Session, &POOLED[..6], None).await?;
     ended.assert_upheld();
     assert!(ended.report.judgement.counts.hand_overs > 100, "backends went from one tenant to another");
     Ok(())

@@ -1,5 +1,6 @@
 //! Drives the plan in every pool state, and has each observation written, then judged.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,18 +10,21 @@ use tokio::task::JoinSet;
 use super::corpus;
 use super::overhear::{News, Overhearing};
 use super::stage::Stage;
-use super::tapping::{self, Tapping};
+use super::tapping::Tapping;
 use super::{Campaign, Run};
 use crate::canary::Scanner;
 use crate::cell::{Lanes, PoolState};
 use crate::drive::{self, Door, Sequences};
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::fault::Kind;
 use crate::history::{self, Entry, Observation, Outcome};
 use crate::ledger::Ledger;
 use crate::oracle::Judge;
 use crate::patience::Patience;
-use crate::plan::{Coverage, NONINTERFERENCE, Plan, Planner, Sequence, WEBHOOK};
+use crate::plan::{
+    AFTER_RESTART, Coverage, NONINTERFERENCE, Plan, Planner, RETENTION, RETENTION_REACH, Sequence, Step, WEBHOOK,
+};
 use crate::postgres::Source;
 use crate::settle::Settling;
 use crate::target::http;
@@ -32,8 +36,13 @@ use crate::verdict::Verdict;
 const PROGRESS_EVERY: u64 = 200;
 /// Observations between two looks at what the wiretap saw.
 const OVERHEARD_EVERY: u64 = 100;
+/// How long the last of what the target sends is waited for.
+const NEWS_MAX: Duration = Duration::from_secs(10);
 /// Failed requests in a row after which the target counts as gone.
 const FAILURES_MAX: u32 = 50;
+
+/// Sequences as they are drawn.
+type Drawn = Box<dyn Iterator<Item = Result<Sequence>> + Send>;
 
 /// One plan, driven.
 pub(super) struct Course<'a> {
@@ -50,13 +59,15 @@ pub(super) struct Course<'a> {
     coverage: Coverage,
     began: Instant,
     until: Option<Instant>,
-    /// Parts of the run that are still to come: pool states, and the worlds.
+    /// Parts of the run that are still to come: pool states, and what is judged in copies.
     left: u32,
     planned: u64,
     number: u64,
     /// What was learnt of given tenants, once they are settled in.
     ledger: Option<Arc<Ledger>>,
     tapping: Tapping,
+    /// How often each kind of fault struck.
+    struck: BTreeMap<Kind, u64>,
 }
 
 impl<'a> Course<'a> {
@@ -71,7 +82,7 @@ impl<'a> Course<'a> {
         let began = Instant::now();
         let until = plan.bounds.time_s_max.map(|s| began + Duration::from_secs(s));
         let planned = Planner::new(plan.clone()).size();
-        let left = plan.pool_states().count() as u32 + 1;
+        let left = plan.pool_states().count() as u32 + 1 + u32::from(plan.ageing().is_some());
         let objects = stage.surroundings.objects.clone().filter(|_| campaign.target.keeps_objects());
         let overhearing = Overhearing::new(run.log(), objects);
         Self {
@@ -93,15 +104,19 @@ impl<'a> Course<'a> {
             number: 0,
             ledger: None,
             tapping: Tapping::default(),
+            struck: BTreeMap::new(),
         }
     }
 
     /// Drives every pool state; the service is launched anew for each pool size. What was observed is kept also when
     /// this fails.
     pub(super) async fn drive(mut self) -> Result<()> {
-        let mut driven = if self.plan.only_compares() { Ok(()) } else { self.pool_sizes().await };
+        let mut driven = if self.plan.only_aside() { Ok(()) } else { self.pool_sizes().await };
         if driven.is_ok() {
             driven = self.worlds().await;
+        }
+        if driven.is_ok() {
+            driven = self.retention().await;
         }
         let closed = self.writer.finish();
         // A run that was cut short would forget what it did not come to.
@@ -115,10 +130,9 @@ impl<'a> Course<'a> {
     async fn pool_sizes(&mut self) -> Result<()> {
         self.inspect().await?;
         self.tapping = Tapping::begin(self.campaign, self.plan, self.stage, self.scanner(), self.run).await?;
-        if let Some(why) = self.tapping.unheard() {
-            for id in tapping::REQUIREMENTS {
-                self.judge.set_aside(id, Verdict::NotApplicable(why.into()));
-            }
+        if self.tapping.faults().is_some() && self.stage.restart().is_none() {
+            let why = "the database's server is not Partywall's to restart".into();
+            self.judge.set_aside(AFTER_RESTART, Verdict::NotApplicable(why));
         }
         if self.plan.channels().contains(&WEBHOOK) {
             self.sinks = Some(Arc::new(Sinks::open(self.plan.holdings().owners()).await?));
@@ -167,6 +181,11 @@ impl<'a> Course<'a> {
             driven?;
         }
         self.tapping.tell(self.run);
+        if !self.struck.is_empty() {
+            let told: Vec<String> =
+                self.struck.iter().map(|(kind, times)| format!("{} {times}", kind.done())).collect();
+            self.run.note(format!("faults that struck connections to the database: {}", told.join(", ")));
+        }
         Ok(())
     }
 
@@ -182,7 +201,7 @@ impl<'a> Course<'a> {
     async fn news(&mut self, last: PoolState) -> Result<()> {
         let Some(sinks) = self.sinks.clone() else { return Ok(()) };
         if !self.over() {
-            sinks.settled().await;
+            sinks.settled(NEWS_MAX).await;
         }
         self.news.gather(&sinks, &self.scanner());
         for observation in self.news.listen(&sinks, last) {
@@ -198,20 +217,43 @@ impl<'a> Course<'a> {
         if !selected || self.plan.target.database.is_none() || !self.plan.recorded.is_empty() {
             return Ok(());
         }
-        if self.over() {
-            self.judge.set_aside(NONINTERFERENCE, Verdict::Inconclusive("there was no time left for it".into()));
+        if !self.room_aside(&[NONINTERFERENCE]) {
             return Ok(());
         }
-        if let Source::Url(_) = self.campaign.postgres {
-            let why = "each world needs a server of its own, and --postgres gives one".into();
-            self.judge.set_aside(NONINTERFERENCE, Verdict::NotApplicable(why));
-        } else {
-            (self.run.events)(Event::Stage("compare"));
-            for observation in self.campaign.worlds(self.run, self.plan, self.began).await? {
-                self.observe(observation)?;
+        (self.run.events)(Event::Stage("compare"));
+        for observation in self.campaign.worlds(self.run, self.plan, self.began).await? {
+            self.observe(observation)?;
+        }
+        Ok(())
+    }
+
+    /// Has retention run, where rows can be planted that are old.
+    async fn retention(&mut self) -> Result<()> {
+        let Some(ageing) = self.plan.ageing() else { return Ok(()) };
+        if !self.room_aside(&[RETENTION, RETENTION_REACH]) {
+            return Ok(());
+        }
+        (self.run.events)(Event::Stage("age"));
+        for entry in self.campaign.aged(self.run, self.plan, ageing, self.began).await? {
+            match entry {
+                Entry::Observation(observation) => self.observe(*observation)?,
+                entry => self.enter(&entry)?,
             }
         }
         Ok(())
+    }
+
+    /// Whether there is time, and a server, for a copy of the target; else that is what is concluded on `requirements`.
+    fn room_aside(&mut self, requirements: &[&str]) -> bool {
+        let verdict = if self.over() {
+            Verdict::Inconclusive("there was no time left for it".into())
+        } else if let Source::Url(_) = self.campaign.postgres {
+            Verdict::NotApplicable("it needs a server of its own, and --postgres gives one".into())
+        } else {
+            return true;
+        };
+        requirements.iter().for_each(|id| self.judge.set_aside(id, verdict.clone()));
+        false
     }
 
     async fn pool_state(&mut self, state: PoolState, base_url: &str) -> Result<()> {
@@ -223,12 +265,32 @@ impl<'a> Course<'a> {
             let extra = sequence.as_ref().is_ok_and(|sequence| sequence.number >= generated);
             !extra || share.is_none_or(|share| Instant::now() < share)
         };
-        let sequences = planner.into_sequences(state).take_while(on_time);
-        let sequences: Sequences = Arc::new(Mutex::new(Box::new(sequences)));
+        let faulted = planner.faulted_numbers(state);
+        let hit = faulted.clone();
+        let clean = move |sequence: &Result<Sequence>| !sequence.as_ref().is_ok_and(|s| hit.contains(&s.number));
         let lanes = match state.lanes {
             Lanes::One => 1,
             Lanes::Many => self.plan.bounds.workers,
         };
+        let sequences = planner.into_sequences(state).filter(clean).take_while(on_time);
+        self.lanes(state, &door, Box::new(sequences), lanes).await?;
+        if self.over() || door.faults.is_none() {
+            return Ok(());
+        }
+        // A fault would hit whatever else is driven.
+        let restarts = door.restart.is_some();
+        let able = move |sequence: &Result<Sequence>| {
+            let restart = |step: &Step| step.fault.is_some_and(|fault| fault.kind == Kind::Restart);
+            restarts || !sequence.as_ref().is_ok_and(|s| s.steps.iter().any(restart))
+        };
+        let planner = Planner::new(self.plan.clone());
+        let struck = faulted.filter_map(move |number| planner.sequence(state, number).transpose()).filter(able);
+        self.lanes(state, &door, Box::new(struck), 1).await
+    }
+
+    /// Drives `sequences` on so many connections.
+    async fn lanes(&mut self, state: PoolState, door: &Arc<Door>, sequences: Drawn, lanes: u32) -> Result<()> {
+        let sequences: Sequences = Arc::new(Mutex::new(sequences));
         let pause = self.plan.bounds.rate_limit.map(|rate| Duration::from_secs(1) * lanes / rate.max(1));
         let (sender, mut receiver) = mpsc::channel(256);
         let mut running = JoinSet::new();
@@ -239,7 +301,9 @@ impl<'a> Course<'a> {
         drop(sender);
         let mut failures = 0;
         while let Some(observation) = receiver.recv().await {
-            failures = if matches!(observation.outcome, Outcome::Failed { .. }) { failures + 1 } else { 0 };
+            // What is sent again until it succeeds may fail often.
+            let failed = matches!(observation.outcome, Outcome::Failed { .. }) && observation.step.within_ms.is_none();
+            failures = if failed { failures + 1 } else { 0 };
             self.observe(observation)?;
             if self.number.is_multiple_of(OVERHEARD_EVERY) {
                 self.overhear(Some(state))?;
@@ -279,6 +343,8 @@ impl<'a> Course<'a> {
             scanner: Arc::new(self.scanner()),
             ledger,
             sinks: self.sinks.clone(),
+            faults: self.tapping.faults(),
+            restart: self.stage.restart(),
             patience: Patience::default(),
             began: self.began,
             keeps_bodies: self.campaign.har.is_some(),
@@ -309,6 +375,9 @@ impl<'a> Course<'a> {
         observation.number = self.number;
         self.number += 1;
         self.coverage.observe(&observation);
+        if let (Some(fault), Some(_)) = (observation.step.fault, &observation.struck) {
+            *self.struck.entry(fault.kind).or_default() += 1;
+        }
         self.enter(&Entry::Observation(Box::new(observation)))?;
         let done = self.judge.counts().attempted;
         if done.is_multiple_of(PROGRESS_EVERY) {

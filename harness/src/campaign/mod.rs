@@ -1,6 +1,9 @@
 //! A bounded run from a scenario to a verdict: prepare the database, launch, plant, drive, observe, judge, report.
 
 mod against;
+mod aged;
+mod aside;
+mod bundle;
 mod corpus;
 mod course;
 mod interrupt;
@@ -8,6 +11,7 @@ mod overhear;
 mod reproduce;
 mod shrink;
 mod stage;
+mod standing;
 mod tapping;
 mod trial;
 mod worlds;
@@ -312,14 +316,16 @@ impl Campaign {
         let saved = serde_json::to_vec_pretty(&*plan).map_err(|e| Error::Defect(e.to_string()))?;
         let path = run.dir.join("plan.json");
         std::fs::write(&path, &saved).map_err(|e| Error::write(&path, e))?;
+        let planner = Planner::new(plan.clone());
         (run.events)(Event::Planned(format!(
             "seed {} (it reproduces the plan, never the interleaving): {} tenants, {} operations, {} cells, {} \
-             sequences, {} pool states",
+             sequences, {} faults, {} pool states",
             self.seed.0,
             plan.bounds.tenants,
             plan.operations.len(),
             plan.cells().len(),
-            Planner::new(plan.clone()).size(),
+            planner.size(),
+            plan.pool_states().map(|state| planner.faulted_numbers(state).count()).sum::<usize>(),
             plan.pool_states().count()
         )));
         let mut judge = Judge::new(plan.clone(), requirements);

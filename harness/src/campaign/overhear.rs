@@ -49,6 +49,12 @@ impl Overhearing {
         Self { log, read: 0, objects }
     }
 
+    /// Passes over what the log holds already.
+    pub(super) fn passing_over(self) -> Self {
+        let read = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+        Self { read, ..self }
+    }
+
     /// What was written since, to the log by anyone and for nobody, and to objects of each tenant.
     ///
     /// # Errors
@@ -76,7 +82,7 @@ impl Overhearing {
 }
 
 /// Objects by the tenant whose id their path holds; one without is nobody's to read.
-fn objects(folder: &Path, scanner: &Scanner, state: PoolState) -> Result<Vec<Observation>> {
+pub(super) fn objects(folder: &Path, scanner: &Scanner, state: PoolState) -> Result<Vec<Observation>> {
     let mut by_owner: BTreeMap<Option<Owner>, Heard> = BTreeMap::new();
     let mut open = vec![folder.to_path_buf()];
     while let Some(path) = open.pop() {
@@ -142,6 +148,7 @@ fn observation(place: &str, actor: Principal, requirement: &str, state: PoolStat
         sent_at_us: 0,
         took_us: 0,
         sent: Sent { url: String::new(), body: None },
+        struck: None,
         outcome: Outcome::Overheard { bytes: heard.bytes, sightings: heard.sightings },
     }
 }

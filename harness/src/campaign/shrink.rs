@@ -4,18 +4,21 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::trial::{Take, Trial, Wanted};
+use super::aside::Aside;
+use super::bundle::{self, Bundle};
+use super::trial::{Take, Teller, Trial, Wanted};
 use super::{Campaign, Run, Shrink};
 use crate::canary::Scanner;
 use crate::cell::Lanes;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::evidence::Evidence;
 use crate::finding::{Finding, Minimised, OracleId, Reproduced};
 use crate::minimise::Minimiser;
-use crate::plan::{Plan, Planner, Script, Sequence, Step, Vector};
+use crate::plan::{Plan, Planner, RETENTION, RETENTION_REACH, Script, Sequence, Step, Vector};
 use crate::report::{self, Shown};
 use crate::verdict::Judgement;
+use crate::world::World;
 
 /// Tries of a script before it counts as showing nothing, of a finding that depends on chance.
 const TRIES: u32 = 4;
@@ -54,10 +57,10 @@ impl Campaign {
             judgement.causes.iter().take(bounds.causes_max).filter_map(|c| c.findings.first().cloned()).collect();
         let mut ended = Ok(());
         for finding in judgement.findings.iter_mut().filter(|f| firsts.contains(&f.id)) {
-            // What is told by several worlds, or by what the database holds or hands out, no single try can show.
-            let told = [OracleId::Noninterference, OracleId::WriteContainment, OracleId::TenantContext];
-            // Nor what was overheard, which no request was answered with.
-            if told.contains(&finding.oracle) || finding.vector == Vector::Overheard {
+            // What passed between the target and its database no try listens to, nor what a fault had a part in; a run of
+            // retention is two steps already.
+            let aged = [RETENTION, RETENTION_REACH].contains(&finding.requirement.as_str());
+            if finding.oracle == OracleId::TenantContext || finding.vector == Vector::AfterFault || aged {
                 continue;
             }
             if run.interrupt.is_raised() {
@@ -118,9 +121,16 @@ impl Shrinking<'_, '_> {
     /// connection where that will do, else as it was seen.
     async fn begin(&mut self, plan: &Arc<Plan>, finding: &Finding) -> Result<Option<(Script, Take)>> {
         let state = finding.seen.pool_state;
+        let teller = self.wanted.teller();
+        if teller == Teller::Worlds {
+            return self.begin_in_worlds(plan, finding).await;
+        }
         let planner = Planner::new(plan.clone());
         let scanner = Scanner::new(plan.canary_key(), plan.window());
         let smallest = plan.pool_states().filter_map(|s| s.pool_size).min().filter(|_| state.pool_size.is_some());
+        if teller != Teller::Answer {
+            return self.begin_with_bundles(plan, finding, smallest).await;
+        }
         for before in BEFORE {
             let from = finding.seen.sequence.saturating_sub(before);
             let sequences = (from..=finding.seen.sequence).map(|number| planner.sequence(state, number));
@@ -140,6 +150,49 @@ impl Shrinking<'_, '_> {
                 if self.over() {
                     return Ok(None);
                 }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A script of what the observer asked: what the others have is there anyhow.
+    async fn begin_in_worlds(&mut self, plan: &Plan, finding: &Finding) -> Result<Option<(Script, Take)>> {
+        let plan = Arc::new(plan.for_worlds());
+        let planner = Planner::new(plan.clone());
+        let sequences = planner.transcript(World::Few, Aside::state(&plan)).map_err(Error::Usage)?;
+        let asked = sequences.into_iter().find(|sequence| sequence.number == finding.seen.sequence);
+        let Some(asked) = asked else { return Ok(None) };
+        let scanner = Scanner::new(plan.canary_key(), plan.window());
+        let script = Script::of(vec![asked.steps], finding.seen.pool_state.pool_size, planner.holdings(), &scanner);
+        let take = self.shows(&script).await?;
+        Ok(take.map(|take| (script, take)))
+    }
+
+    /// A script of many things, one of which did it: no answer says which.
+    async fn begin_with_bundles(
+        &mut self,
+        plan: &Arc<Plan>,
+        finding: &Finding,
+        pool_size: Option<u32>,
+    ) -> Result<Option<(Script, Take)>> {
+        let scanner = Scanner::new(plan.canary_key(), plan.window());
+        let bundles: &[Bundle] = match (self.wanted.teller(), self.wanted.requirement.as_str()) {
+            (Teller::Tables, _) => &[Bundle::Seen, Bundle::Kin, Bundle::Writes],
+            (_, "work/webhook") => &[Bundle::News, Bundle::Own],
+            _ => &[Bundle::Own, Bundle::Foreign],
+        };
+        for bundle in bundles {
+            let sequences = bundle::of(*bundle, plan, finding)?;
+            let lane: Vec<Step> = sequences.into_iter().enumerate().flat_map(apart).collect();
+            if lane.is_empty() {
+                continue;
+            }
+            let script = Script::of(vec![lane], pool_size, &plan.holdings(), &scanner);
+            if let Some(take) = self.shows(&script).await? {
+                return Ok(Some((script, take)));
+            }
+            if self.over() {
+                break;
             }
         }
         Ok(None)

@@ -9,7 +9,7 @@ use super::{Campaign, Run};
 use crate::canary::Scanner;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::postgres::{Options, Postgres, Source};
+use crate::postgres::{Options, Postgres, Restart, Source};
 use crate::snapshot::Snapshot;
 use crate::target::database::{database_names, databases_named, drop_roles, role_names, role_urls};
 use crate::target::file::Database;
@@ -137,15 +137,15 @@ impl Stage {
         self.launch_in(&self.surroundings, campaign, pool_size, log).await
     }
 
-    /// As [`Stage::launch`], with what listens at `address` between the service and its database.
+    /// As [`Stage::launch`], with what listens at an address between the service and its database, under encryption or not.
     pub(super) async fn launch_through(
         &self,
-        address: Option<SocketAddr>,
+        before: Option<(SocketAddr, bool)>,
         campaign: &Campaign,
         pool_size: Option<u32>,
         log: &Path,
     ) -> Result<Option<Service>> {
-        let surroundings = address.map(|address| self.surroundings.through(address));
+        let surroundings = before.map(|(address, encrypted)| self.surroundings.through(address, encrypted));
         self.launch_in(surroundings.as_ref().unwrap_or(&self.surroundings), campaign, pool_size, log).await
     }
 
@@ -186,6 +186,11 @@ impl Stage {
         };
         let urls: Vec<String> = names.difference(&self.strangers).map(|name| postgres.admin_url_for(name)).collect();
         inspect(&urls, holdings, scanner).await.map(Some)
+    }
+
+    /// What restarts the database, where that can be done.
+    pub(super) fn restart(&self) -> Option<Restart> {
+        self.postgres.as_ref().and_then(Postgres::restart)
     }
 
     /// Takes everything down.

@@ -2,18 +2,19 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::stage::Stage;
 use super::{Campaign, Run};
 use crate::canary::Scanner;
 use crate::cell::PoolState;
 use crate::error::{Error, Result};
-pub(super) use crate::oracle::WIRETAP_ALONE as REQUIREMENTS;
 use crate::plan::Plan;
 use crate::postgres::pgbouncer::{Mode, PgBouncer, Through};
+use crate::target::file::Tls;
 use crate::target::launch::Service;
 use crate::wire::{Backend, Wire};
-use crate::wiretap::{Binding, Hop, Lens, Upstream, Wiretap};
+use crate::wiretap::{Binding, Encryption, Faults, Hop, Identity, Lens, Trust, Upstream, Wiretap};
 
 /// The wiretap, if the run has one.
 #[derive(Default)]
@@ -21,7 +22,8 @@ pub(super) struct Tapping {
     tap: Option<Wiretap>,
     /// What stands before it, and what follows prepared statements where that does not.
     pooler: Option<(PgBouncer, Option<Hop>)>,
-    unheard: Option<&'static str>,
+    /// Whether what is launched may speak to it under encryption.
+    terminates: bool,
     /// All connections of the run together, and the one that was handed over most.
     total: Backend,
     most: Backend,
@@ -46,24 +48,24 @@ impl Tapping {
                 )),
             };
         };
-        let Some(upstream) = Upstream::of_url(url) else {
-            let why = "the database is to be spoken to under encryption, which the wiretap does not speak";
-            run.note(format!("no wiretap: {why}"));
-            return Ok(Self { unheard: Some(why), ..Self::default() });
-        };
+        let wrong = || Error::Usage("the database's URL names no place that the wiretap could stand before".into());
+        let upstream = Upstream::of_url(url).ok_or_else(wrong)?;
+        let terminates = plan.target.wiretap.as_ref().is_some_and(|wiretap| wiretap.tls == Tls::Terminate);
+        let identity = if terminates { Some(Identity::throw_away()?) } else { None };
+        let encryption = Encryption { identity, trust: Trust::of_url(url)? };
         let lens = Lens::new(scanner, Binding::of(&plan.target));
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let tap = Wiretap::listen(anywhere, upstream, lens).await?;
+        let tap = Wiretap::listen_with(anywhere, upstream, encryption, lens).await?;
         let pooler = match &campaign.through {
             Some(through) => Some(pooled(through, &tap, stage, run).await?),
             None => None,
         };
-        Ok(Self { tap: Some(tap), pooler, ..Self::default() })
+        Ok(Self { tap: Some(tap), terminates: terminates && pooler.is_none(), pooler, ..Self::default() })
     }
 
-    /// Why a target that could be tapped is not.
-    pub(super) fn unheard(&self) -> Option<&'static str> {
-        self.unheard
+    /// What strikes the connections that go through it.
+    pub(super) fn faults(&self) -> Option<Arc<Faults>> {
+        self.tap.as_ref().map(Wiretap::faults)
     }
 
     /// Launches the service behind the wiretap.
@@ -79,7 +81,7 @@ impl Tapping {
             Some((pooler, None)) => Some(pooler.address()),
             None => self.tap.as_ref().map(Wiretap::address),
         };
-        stage.launch_through(address, campaign, pool_size, log).await
+        stage.launch_through(address.map(|address| (address, self.terminates)), campaign, pool_size, log).await
     }
 
     /// What was seen since the last time, in `state`.

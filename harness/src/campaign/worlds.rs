@@ -1,22 +1,16 @@
 //! Takes one tenant's transcript in every world: each is a Postgres and a service of its own.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::mpsc;
 
-use super::stage::Stage;
-use super::{Campaign, Run, plant};
-use crate::canary::{Owner, Scanner};
-use crate::cell::{Lanes, PoolState};
-use crate::drive::{self, Door, Sequences};
+use super::aside::Aside;
+use super::{Campaign, Run};
+use crate::canary::Owner;
 use crate::error::{Error, Result};
 use crate::history::Observation;
-use crate::patience::Patience;
-use crate::plan::{Plan, Planner, Sequence};
-use crate::target::http;
-use crate::target::identity::{Identities, Secrets};
+use crate::plan::{Plan, Planner};
 use crate::world::World;
 
 /// Worlds that stand at a time: each is a server, a service and a lane, of which one at most has work.
@@ -38,63 +32,16 @@ impl Campaign {
     }
 
     async fn world(&self, run: &Run, plan: Arc<Plan>, world: World, began: Instant) -> Result<Vec<Observation>> {
-        let quiet = Run {
-            id: format!("{}-{}", run.id, world.others().start),
-            dir: run.dir.clone(),
-            events: Arc::new(|_| {}),
-            interrupt: run.interrupt.clone(),
-            notes: Mutex::default(),
-        };
-        let mut stage = Stage::build(self, &quiet).await?;
-        let observed = match stage.furnish(self).await {
-            Ok(()) => self.observed(&stage, &quiet, plan, world, began).await,
-            Err(error) => Err(error),
-        };
-        stage.strike().await;
-        observed
-    }
-
-    async fn observed(
-        &self,
-        stage: &Stage,
-        run: &Run,
-        plan: Arc<Plan>,
-        world: World,
-        began: Instant,
-    ) -> Result<Vec<Observation>> {
-        let secrets = Arc::new(Secrets::fresh(self.variables.clone()));
         let here = std::iter::once(World::OBSERVER).chain(world.others()).map(Owner::new);
         let holdings = plan.holdings().only(here.collect());
-        plant(self, stage, &plan, &holdings, &secrets).await?;
-        let state = PoolState { pool_size: plan.pool_states().last().and_then(|s| s.pool_size), lanes: Lanes::One };
-        let service = stage.launch(self, state.pool_size, &run.log()).await?;
-        let base_url = self.base_url(service.as_ref());
-        let client = http::client(plan.target.timeout())?;
-        let door = Door {
-            identities: Identities::establish(&plan, &holdings, &secrets, &client, &base_url).await?,
-            scanner: Arc::new(Scanner::new(plan.canary_key(), plan.window())),
-            base_url,
-            secrets,
-            began,
-            keeps_bodies: true,
-            ledger: Arc::default(),
-            sinks: None,
-            patience: Patience::default(),
-            plan: plan.clone(),
+        let aside = Aside::open(self, run, &world.others().start.to_string(), plan.clone(), holdings).await?;
+        let sequences = Planner::new(plan.clone()).transcript(world, Aside::state(&plan)).map_err(Error::Usage);
+        let observed = match sequences {
+            Ok(sequences) => aside.drive(sequences, began).await,
+            Err(error) => Err(error),
         };
-        let sequences = Planner::new(plan.clone()).transcript(world, state).map_err(Error::Usage)?;
-        let sequences = sequences.into_iter().map(Ok::<Sequence, Error>);
-        let sequences: Sequences = Arc::new(tokio::sync::Mutex::new(Box::new(sequences)));
-        let (sender, mut receiver) = mpsc::channel(256);
-        let lane = tokio::spawn(drive::lane(Arc::new(door), 0, sequences, sender, None, None));
-        let mut observed = Vec::new();
-        while let Some(observation) = receiver.recv().await {
-            observed.push(Observation { world: Some(world), ..observation });
-        }
-        lane.await.map_err(|e| Error::Defect(format!("a lane broke: {e}")))??;
-        if let Some(service) = service {
-            service.stop().await;
-        }
-        Ok(observed)
+        aside.close().await;
+        let of_world = |observation| Observation { world: Some(world), ..observation };
+        Ok(observed?.into_iter().map(of_world).collect())
     }
 }

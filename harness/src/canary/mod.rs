@@ -32,7 +32,7 @@ impl Owner {
     pub const ABSENT: Self = Self(0xF_FFFE);
 
     /// The tenant of that index; indexes beyond 20 bits do not fit into a canary.
-    pub fn new(index: u32) -> Self {
+    pub const fn new(index: u32) -> Self {
         debug_assert!(index < 0xF_FFFE);
         Self(index & 0xF_FFFF)
     }

@@ -98,7 +98,7 @@ fn a_cut_marker_names_its_owner_down_to_the_minimum_and_not_below() {
 }
 
 #[test]
-fn gzip_is_looked_through_also_when_it_breaks_off() {
+fn gzip_and_zstd_are_looked_through_also_when_they_break_off() {
     use std::io::Write;
     let canary = canaries()[1];
     let text = format!("{} {}", Mint::new(KEY, WINDOW).text(canary), "padding ".repeat(50_000));
@@ -107,6 +107,11 @@ fn gzip_is_looked_through_also_when_it_breaks_off() {
     let packed = gzip.finish().expect("to memory");
     check(&layers(&packed, None).0, canary, Form::Text, Encoding::Plain);
     check(&layers(&packed[..packed.len() - 9], Some("gzip")).0, canary, Form::Text, Encoding::Plain);
+    let packed = zstd::encode_all(text.as_bytes(), 1).expect("to memory");
+    check(&layers(&packed, None).0, canary, Form::Text, Encoding::Plain);
+    let (body, broken) = layers(&packed[..packed.len() - 9], Some("zstd"));
+    check(&body, canary, Form::Text, Encoding::Plain);
+    assert_eq!(broken, Some("its zstd is broken"));
 }
 
 /// A zip of `members`, each a name and its bytes.

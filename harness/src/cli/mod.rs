@@ -2,6 +2,7 @@
 
 mod certify;
 mod guard;
+mod init;
 mod judge;
 mod list;
 mod mutants;
@@ -50,6 +51,8 @@ enum Command {
     Probe(probe::Args),
     /// Listen between a service and its database, and tell what crosses the wall.
     Tap(tap::Args),
+    /// Write a target file and a configuration to begin with, or mark a database as one to write to.
+    Init(init::Args),
     /// Review a database: its tables, policies, roles, views and functions.
     Guard(guard::Args),
     /// List the requirements.
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Probe(args) => block_on(probe::run(args)),
         Command::Tap(args) => block_on(tap::run(args)),
         Command::Guard(args) => block_on(guard::run(args)),
+        Command::Init(args) => block_on(init::run(args)),
         Command::List(args) => list::list(args),
         Command::Explain(args) => list::explain(args),
         Command::Schema(args) => schema::run(args),

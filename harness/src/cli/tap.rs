@@ -16,7 +16,7 @@ use partywall::scenario::Bounds;
 use partywall::seed::{self, Seed};
 use partywall::target::file::{Plant, Span, TargetFile};
 use partywall::verdict::Overall;
-use partywall::wiretap::{Binding, Lens, Upstream, Wiretap};
+use partywall::wiretap::{Binding, Encryption, Identity, Lens, Trust, Upstream, Wiretap};
 
 use super::interrupt;
 
@@ -56,12 +56,38 @@ pub struct Args {
     /// How long a tenant is bound.
     #[arg(long, value_parser = ["transaction", "session"])]
     span: Option<String>,
+    /// What clients are told that ask for encryption: refuse, or terminate, with a certificate made for the occasion.
+    #[arg(long, value_name = "HOW", value_parser = ["refuse", "terminate"], default_value = "refuse")]
+    tls: String,
+    /// The certificate that such clients are shown, with its chain, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// How the database is spoken to, in libpq's words: disable, allow, prefer (none of which encrypts), require,
+    /// verify-ca or verify-full.
+    #[arg(long, value_name = "SSLMODE", default_value = "prefer")]
+    upstream_tls: String,
+    /// Who may vouch for the database's certificate, in PEM; everybody's roots when absent.
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Option<PathBuf>,
     /// Folder for the runs' reports; the history is written to one below it.
     #[arg(long, env = "PARTYWALL_REPORT_DIR", default_value = "reports")]
     report_dir: PathBuf,
 }
 
 impl Args {
+    /// How clients and the database are spoken to.
+    fn encryption(&self) -> Result<Encryption> {
+        let identity = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Identity::of_files(certificate, key)?),
+            _ if self.tls == "terminate" => Some(Identity::throw_away()?),
+            _ => None,
+        };
+        Ok(Encryption { identity, trust: Trust::of_mode(&self.upstream_tls, self.upstream_ca.as_deref())? })
+    }
+
     /// What is judged: what a plan planted, or what rows say of themselves.
     fn plan(&self) -> Result<Plan> {
         let requirements = WIRETAP_ALONE.map(String::from).into();
@@ -121,7 +147,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let lens = Lens::new(Scanner::new(plan.canary_key(), plan.window()), Binding::of(&plan.target));
     let lens = lens.with_tenant_columns(&columns);
     let mut judge = Judge::new(Arc::new(plan.clone()), requirement::select(&plan.requirements)?);
-    let tap = Wiretap::listen(args.listen, args.upstream, lens).await?;
+    let encryption = args.encryption()?;
+    let tap = Wiretap::listen_with(args.listen, args.upstream, encryption, lens).await?;
     eprintln!("listening at {}; the history is in {}", tap.address(), dir.display());
     let (mut raised, mut undescribed) = (false, 0);
     while !raised {

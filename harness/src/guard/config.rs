@@ -22,6 +22,8 @@ pub struct Config {
     pub tenant_tables: Vec<String>,
     /// Tables that are no tenant's, `schema.table` or `table`; `*` is anything.
     pub platform_tables: Vec<String>,
+    /// Schemas that are a tenant each; `*` is anything. Those that hold the same tables are found when none is named.
+    pub tenant_schemas: Vec<String>,
     /// Settings, or functions written `schema.name()`, that say which tenant is bound.
     pub tenant_context: Vec<String>,
     /// The database roles that the application connects as.
@@ -56,10 +58,11 @@ pub struct Suppression {
     pub expires: String,
 }
 
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "tenant_columns",
     "tenant_tables",
     "platform_tables",
+    "tenant_schemas",
     "tenant_context",
     "application_roles",
     "migrations",
@@ -68,6 +71,11 @@ const KEYS: [&str; 7] = [
 const SUPPRESSION_KEYS: [&str; 4] = ["rule", "object", "reason", "expires"];
 
 impl Config {
+    /// True for a table, labelled `schema.table`, that is no tenant's.
+    pub fn is_platform(&self, label: &str, name: &str) -> bool {
+        self.platform_tables.iter().any(|pattern| fits(pattern, label) || fits(pattern, name))
+    }
+
     /// Reads `file`, or the default one where it is.
     ///
     /// # Errors

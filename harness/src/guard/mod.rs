@@ -1,6 +1,7 @@
 //! The wall reviewed where it stands: a database's own catalogs, and what they let through.
 
 pub mod catalog;
+mod compared;
 pub mod config;
 pub mod expression;
 pub mod finding;

@@ -1,13 +1,19 @@
 //! Truth by execution: what reading inferred or could not decide, the database is asked. The conditions of a table's
 //! policies are evaluated by the server, as the application's role, on made-up rows of another tenant that no table
-//! holds: nothing is written, so this works on a standby and on a database that nobody has marked as ours.
+//! holds; what a view, a table or a call shows is looked at as a tenant that there is not. Nothing is written, so this works on a
+//! standby and on a database that nobody has marked as ours.
+
+mod shown;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use serde_json::Value;
+use sqlparser::ast::{Expr, visit_expressions};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::catalog::{Catalog, Column, Command, Oid, Relation};
+use super::expression::parse;
 use super::finding::{Certainty, Finding};
 use super::report::Report;
 use super::tenancy::Tenancy;
@@ -59,7 +65,11 @@ pub async fn prove(
         findings.into_iter().partition(|finding| finding.rule == "policy/fail-open");
     let mut silent = 0usize;
     for mut finding in unbound.into_iter().chain(bound) {
-        match asked(connection, catalog, tenancy, &finding).await? {
+        let answer = match asked(connection, catalog, tenancy, &finding).await? {
+            None => shown::shown(connection, catalog, tenancy, &finding).await?,
+            answer => answer,
+        };
+        match answer {
             Some(Answer::LetThrough) => {
                 finding.certainty = Certainty::Proven;
                 finding.evidence.push("the server let a row of another tenant through when it was asked".into());
@@ -101,28 +111,58 @@ async fn asked(
         return Ok(Some(Answer::CannotTell));
     };
     let bind = if finding.rule == "policy/fail-open" { None } else { Some(ids[0]) };
+    let conditions = |role: Oid| {
+        let each = Command::ALL.into_iter().flat_map(move |command| {
+            [
+                (!new).then(|| condition(catalog, role, relation, command, false)),
+                Some(condition(catalog, role, relation, command, true)),
+            ]
+        });
+        each.flatten().flatten().collect::<Vec<String>>()
+    };
+    let question =
+        |text: &str, row: &str| format!("SELECT ({text}) IS TRUE FROM (SELECT {row}) AS {}", quoted(&relation.name));
     let mut come_to = Answer::Refused;
     for role in &tenancy.application {
-        for command in Command::ALL {
-            let texts = [
-                (!new).then(|| condition(catalog, role.oid, relation, command, false)),
-                Some(condition(catalog, role.oid, relation, command, true)),
-            ];
-            for text in texts.into_iter().flatten().flatten() {
-                for row in rows(relation, column, &ids[1..]) {
-                    let question = format!("SELECT ({text}) IS TRUE FROM (SELECT {row}) AS {}", quoted(&relation.name));
-                    let answer =
-                        put(connection, catalog.role_name(role.oid), &binding(tenancy, bind), &question).await?;
-                    match answer {
-                        Answer::LetThrough => return Ok(Some(answer)),
-                        Answer::CannotTell => come_to = answer,
-                        Answer::Refused => {}
-                    }
+        let name = catalog.role_name(role.oid);
+        for text in conditions(role.oid) {
+            for row in rows(relation, column, &ids[1..]) {
+                match put(connection, name, &binding(tenancy, bind), &question(&text, &row)).await? {
+                    Answer::LetThrough => return Ok(Some(Answer::LetThrough)),
+                    Answer::CannotTell => come_to = Answer::CannotTell,
+                    Answer::Refused => {}
                 }
+            }
+            // A refusal counts where made-up rows can speak for all others, and the tenant's own are let through.
+            let mut shows_own = false;
+            for row in rows(relation, column, &ids[..1]) {
+                shows_own |= put(connection, name, &binding(tenancy, Some(ids[0])), &question(&text, &row)).await?
+                    == Answer::LetThrough;
+            }
+            if !shows_own || asks_more(&text, relation, column) {
+                come_to = Answer::CannotTell;
             }
         }
     }
     Ok(Some(come_to))
+}
+
+/// True where a condition asks other columns of the row than the tenant's, or cannot be read: then rows that nobody made
+/// up may be answered otherwise.
+fn asks_more(text: &str, relation: &Relation, tenant: &Column) -> bool {
+    let Some(expression) = parse(text) else { return true };
+    let mut more = false;
+    let _ = visit_expressions(&expression, |part| {
+        let name = match part {
+            Expr::Identifier(name) => Some(name),
+            Expr::CompoundIdentifier(parts) => parts.last(),
+            _ => None,
+        };
+        let column = name.and_then(|name| relation.column(&name.value));
+        more |= column.is_some_and(|column| column.number != tenant.number);
+        ControlFlow::<()>::Continue(())
+    });
+    more
 }
 
 /// The policies of the table for one role and command, as one condition; none where no policy is asked.

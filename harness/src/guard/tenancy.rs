@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::catalog::{Catalog, Constraint, ConstraintKind, Kind, Oid, PUBLIC, Privilege, Relation, Role};
+use super::compared::{compared, looked_up_by_policies, memberships};
 use super::config::{Config, fits};
-use super::expression::{Comparison, comparisons, looked_up, parse};
+use super::expression::Comparison;
 use crate::error::{Error, Result, unknown};
 
 /// Names of columns that say whose a row is, where nobody tells others.
@@ -78,7 +79,11 @@ impl Tenancy {
         let keys =
             catalog.constraints.iter().filter(|key| key.references.is_some_and(|to| tenancy.is_tenant_table(to)));
         tenancy.following = keys.flat_map(|key| key.columns.iter().map(|column| (key.relation, *column))).collect();
-        tenancy.schemas = alike(catalog, &tenancy);
+        tenancy.schemas = if config.tenant_schemas.is_empty() {
+            alike(catalog, &tenancy)
+        } else {
+            vec![told_schemas(catalog, config)]
+        };
         tenancy.application = application(catalog, &tenancy, config, named)?;
         Ok(tenancy)
     }
@@ -168,11 +173,24 @@ impl Tenancy {
                 self.add(relation.oid, Some(&column.name), format!("its column {} names the tenant", column.name));
             }
         }
+        // Where no name says it, the tables do that say who belongs where.
+        if self.tables.is_empty() {
+            for (relation, column) in memberships(catalog) {
+                let known = catalog.relations.get(&relation).filter(|relation| !is_platform(config, relation));
+                if known.is_some() {
+                    self.add(relation, Some(&column), "policies look up there where who calls belongs");
+                }
+            }
+        }
         // What is compared with such a column is the tenant's context; where there is none, what is compared most.
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (relation, comparison) in compared {
             *counts.entry(&comparison.context).or_default() += 1;
-            if is_named(&comparison.column) || self.column_of(*relation) == Some(&comparison.column) {
+            // A column may be made of the one that is compared.
+            let made = catalog.relations.get(relation).and_then(|table| table.column(self.column_of(*relation)?));
+            let made = made.filter(|column| column.generated).and_then(|column| column.default.as_deref());
+            let within = made.is_some_and(|from| from.contains(&comparison.column));
+            if is_named(&comparison.column) || within || self.column_of(*relation) == Some(&comparison.column) {
                 self.contexts.insert(comparison.context.clone());
             }
         }
@@ -289,7 +307,7 @@ fn named<'a>(catalog: &'a Catalog, name: &str) -> Option<&'a Relation> {
 }
 
 fn is_platform(config: &Config, relation: &Relation) -> bool {
-    config.platform_tables.iter().any(|pattern| fits(pattern, &relation.label()) || fits(pattern, &relation.name))
+    config.is_platform(&relation.label(), &relation.name)
 }
 
 /// What holds rows, and is nobody's extension; views hold none.
@@ -298,38 +316,10 @@ fn relations(catalog: &Catalog) -> impl Iterator<Item = &Relation> {
     catalog.relations.values().filter(move |relation| relation.extension.is_none() && holds(relation.kind))
 }
 
-/// What policies compare with a context, by table.
-fn compared(catalog: &Catalog) -> Vec<(Oid, Comparison)> {
-    let mut found = Vec::new();
-    let mut known: std::collections::HashMap<&str, Vec<Comparison>> = std::collections::HashMap::new();
-    for policy in &catalog.policies {
-        for text in [policy.using.as_deref(), policy.check.as_deref()].into_iter().flatten() {
-            let all =
-                known.entry(text).or_insert_with(|| parse(text).map_or_else(Vec::new, |e| comparisons(&e, catalog)));
-            let own = catalog.relations.get(&policy.relation).map(|relation| relation.name.as_str());
-            // A column of another table's is of that table: the subquery's, not the policy's own.
-            for comparison in all {
-                match &comparison.table {
-                    Some(table) if Some(table.as_str()) != own => {
-                        let other = catalog.relation_named(None, table);
-                        found.extend(other.map(|relation| (relation.oid, comparison.clone())));
-                    }
-                    _ => found.push((policy.relation, comparison.clone())),
-                }
-            }
-        }
-    }
-    found
-}
-
-fn looked_up_by_policies(catalog: &Catalog) -> BTreeSet<String> {
-    let texts: BTreeSet<&str> = catalog
-        .policies
-        .iter()
-        .flat_map(|policy| policy.using.iter().chain(&policy.check))
-        .map(String::as_str)
-        .collect();
-    texts.into_iter().filter_map(parse).flat_map(|expression| looked_up(&expression, catalog)).collect()
+/// The schemas that the configuration calls tenants'.
+fn told_schemas(catalog: &Catalog, config: &Config) -> Vec<Oid> {
+    let told = |name: &str| config.tenant_schemas.iter().any(|pattern| fits(pattern, name));
+    catalog.schemas.values().filter(|schema| told(&schema.name)).map(|schema| schema.oid).collect()
 }
 
 /// Groups of schemas of which each holds at least half of the tables of the others, and none with a tenant's column.
@@ -399,8 +389,14 @@ fn application(
     }
     let tables: Vec<&Relation> = tenancy.tables.keys().filter_map(|oid| catalog.relations.get(oid)).collect();
     let owners: BTreeSet<Oid> = tables.iter().map(|relation| relation.owner).collect();
+    let shown = catalog.relations.values().filter(|view| {
+        view.kind == Kind::View
+            && catalog.reads.get(&view.oid).is_some_and(|read| read.iter().any(|oid| tenancy.is_tenant_table(*oid)))
+    });
     let granted: BTreeSet<Oid> = tables
         .iter()
+        .copied()
+        .chain(shown)
         .flat_map(|relation| catalog.grants_on(relation.oid).filter(|grant| grant.grantee != relation.owner))
         .filter(|grant| ROWS.contains(&grant.privilege))
         .map(|grant| grant.grantee)

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{
-    Authentication, CanarySighting, ExistenceSignal, Ground, Noninterference, Oracle, ShadowModel, Suspicion,
-    TenantContext, WriteContainment, tenant_context, witness, write_containment,
+    Authentication, CanarySighting, ExistenceSignal, Ground, Noninterference, Oracle, Recovery, Retention, ShadowModel,
+    Suspicion, TenantContext, WriteContainment, retention, tenant_context, witness, write_containment,
 };
 use crate::cell::{Cell, PoolState, Relation};
 use crate::finding::{Cause, Finding, OracleId, Place, Witness};
@@ -33,8 +33,11 @@ pub struct Judge {
     counts: Counts,
     /// Requirements that this run has no way to judge, and why.
     set_aside: BTreeMap<String, Verdict>,
-    /// Whether a snapshot came before: the first one is what later ones are compared with.
-    inspected: bool,
+    /// The fault that struck last, as a witness, and its sequence.
+    fault: Option<(u64, Witness)>,
+    /// Whether a snapshot came before, and of the copy in which rows are old: the first one is what later ones are
+    /// compared with.
+    inspected: [bool; 2],
 }
 
 #[derive(Default)]
@@ -75,9 +78,11 @@ impl Judge {
                 Box::new(Noninterference::default()),
                 Box::new(ExistenceSignal::default()),
                 Box::new(WriteContainment::default()),
+                Box::new(Retention::default()),
                 Box::new(TenantContext::default()),
+                Box::new(Recovery::default()),
             ],
-            inspected: false,
+            inspected: [false; 2],
             cells: plan.cells().into_iter().map(|cell| (cell, CellAccount::default())).collect(),
             ground: Ground::new(plan),
             tallies: BTreeMap::new(),
@@ -87,6 +92,7 @@ impl Judge {
             known: BTreeMap::new(),
             counts: Counts::default(),
             set_aside: BTreeMap::new(),
+            fault: None,
         }
     }
 
@@ -115,11 +121,16 @@ impl Judge {
             }
         }
         // What was planted and is there is the control for its not being there.
-        for (requirement, rows) in write_containment::spoken_for(snapshot) {
+        let spoken_for = match snapshot.aged {
+            true => retention::spoken_for(&self.ground, snapshot).to_vec(),
+            false => write_containment::spoken_for(snapshot).to_vec(),
+        };
+        let inspected = &mut self.inspected[usize::from(snapshot.aged)];
+        for (requirement, rows) in spoken_for {
             let tally = self.tallies.entry(requirement.into()).or_default();
-            *(if self.inspected { &mut tally.judged } else { &mut tally.controls }) += rows;
+            *(if *inspected { &mut tally.judged } else { &mut tally.controls }) += rows;
         }
-        self.inspected = true;
+        *inspected = true;
         new
     }
 
@@ -146,6 +157,11 @@ impl Judge {
     /// Judges the next observation; the sentences of findings that are new.
     pub fn observe(&mut self, observation: &Observation) -> Vec<String> {
         self.count(observation);
+        if let (Some(struck), Some(fault)) = (&observation.struck, observation.step.fault) {
+            let backends: Vec<String> = struck.backends.iter().map(ToString::to_string).collect();
+            let shows = vec![format!("its connection was {fault}; backends {}", backends.join(", "))];
+            self.fault = Some((observation.sequence, witness::of(observation, "fault", shows)));
+        }
         let mut new = Vec::new();
         for index in 0..self.oracles.len() {
             // In a world others are planted than the plan says: only these two do not ask who.
@@ -163,9 +179,12 @@ impl Judge {
         new
     }
 
-    /// The finding of such a requirement, oracle and operation, if there is one so far.
-    pub fn find(&self, requirement: &str, oracle: OracleId, operation: &str) -> Option<&Finding> {
-        let alike = |f: &&Finding| f.requirement == requirement && f.oracle == oracle && f.operation == operation;
+    /// The finding of such a requirement and oracle, and of the operation where it matters, if there is one so far.
+    pub fn find(&self, requirement: &str, oracle: OracleId, operation: Option<&str>) -> Option<&Finding> {
+        let alike = |f: &&Finding| {
+            let same = operation.is_none_or(|operation| f.operation == operation);
+            f.requirement == requirement && f.oracle == oracle && same
+        };
         self.findings.iter().find(alike)
     }
 
@@ -258,6 +277,8 @@ impl Judge {
         }
         let mut proof = vec![witness::of(observation, "probe", suspicion.shows)];
         proof.extend(suspicion.beside);
+        let after = self.fault.iter().filter(|(sequence, _)| *sequence == observation.sequence);
+        proof.extend(after.filter(|_| step.vector == Vector::AfterFault).map(|(_, fault)| fault.clone()));
         proof.extend(self.control_witnesses.get(&step.cell.operation).cloned());
         self.findings.push(Finding {
             id: format!("f{}", self.findings.len() + 1),
@@ -340,6 +361,9 @@ impl Judge {
             "wiretap" if self.ground.plan.target.database.is_some() => {
                 "the target file does not say how a tenant is bound, or gives what is launched no address of the database"
             }
+            "plain" => "the target is spoken to through TLS",
+            "retention" if !self.ground.plan.recorded.is_empty() => "recorded traffic has no rows that are old",
+            "retention" => "the target file does not say what goes by its age",
             "webhook" if !self.ground.plan.recorded.is_empty() => "recorded traffic tells it no address",
             "webhook" => "the target file names no operation that takes an address to send to",
             "mint" => "the target file has no credential that is made here",
@@ -414,6 +438,11 @@ fn spoken_for(observation: &Observation) -> impl Iterator<Item = &str> {
 }
 
 fn worth(observation: &Observation) -> Worth {
+    let failed = observation.answered().is_none_or(|answer| answer.status >= 500 || answer.cut.is_some());
+    if failed && observation.step.vector == Vector::AfterFault && !observation.step.is_control() {
+        // What a fault hits may fail.
+        return Worth::Nothing;
+    }
     let answer = match &observation.outcome {
         Outcome::Answered(answer) => answer,
         Outcome::TimedOut => return Worth::Unusable("no answer in time".into()),

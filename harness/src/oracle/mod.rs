@@ -8,6 +8,8 @@ mod existence_signal;
 mod judge;
 mod latency;
 mod noninterference;
+mod recovery;
+mod retention;
 mod shadow_model;
 #[cfg(test)]
 mod simulated;
@@ -20,6 +22,8 @@ pub use canary_sighting::CanarySighting;
 pub use existence_signal::ExistenceSignal;
 pub use judge::Judge;
 pub use noninterference::Noninterference;
+pub use recovery::Recovery;
+pub use retention::Retention;
 pub use shadow_model::ShadowModel;
 pub use tenant_context::{TenantContext, WIRETAP_ALONE};
 pub use write_containment::WriteContainment;

@@ -27,6 +27,8 @@ type Leaves = BTreeMap<String, String>;
 pub struct Noninterference {
     answers: BTreeMap<World, BTreeMap<Place, Leaves>>,
     names: BTreeMap<World, Names>,
+    /// Sequences in which something was taken on and not yet done: how far it is, is a matter of time.
+    pending: BTreeSet<u64>,
     scanner: Option<Scanner>,
 }
 
@@ -40,12 +42,17 @@ impl Oracle for Noninterference {
 
     fn observe(&mut self, ground: &Ground, observation: &Observation) -> Vec<Suspicion> {
         let Some(world) = observation.world else { return Vec::new() };
-        if observation.step.actor.tenant != Some(Owner::new(World::OBSERVER)) {
+        if !observation.step.actor.tenant.is_some_and(|tenant| World::observers().any(|o| Owner::new(o) == tenant)) {
             return Vec::new();
         }
         let place = (observation.sequence, observation.position, observation.page);
         let leaves = self.leaves(ground, world, observation);
-        let found = if world == World::ManyAgain { self.differs(place, &leaves) } else { Vec::new() };
+        let settled = !self.pending.contains(&observation.sequence);
+        // Accepted (RFC 9110, 15.3.3).
+        if observation.answered().is_some_and(|answer| answer.status == 202) {
+            self.pending.insert(observation.sequence);
+        }
+        let found = if settled && world == World::ManyAgain { self.differs(place, &leaves) } else { Vec::new() };
         // A question that was put off is asked again: the last answer counts.
         self.answers.entry(world).or_default().insert(place, leaves);
         let Some((path, few, many)) = found.first() else { return Vec::new() };
@@ -220,6 +227,11 @@ mod tests {
     /// What is suspected of a service that answers each question of the observer with `body`, given how often any service
     /// was asked before.
     fn check(body: impl Fn(World, u64, u64) -> String) -> Vec<(String, String)> {
+        check_told(|world, sequence, _, number| (200, body(world, sequence, number)))
+    }
+
+    /// The same where the status is told too, by the position of the question in its sequence.
+    fn check_told(told: impl Fn(World, u64, usize, u64) -> (u16, String)) -> Vec<(String, String)> {
         let ground = ground();
         let mut history = Vec::new();
         for world in World::ALL {
@@ -227,7 +239,8 @@ mod tests {
             for sequence in Planner::new(ground.plan.clone()).transcript(world, state).expect("a transcript") {
                 for (position, step) in sequence.steps.iter().enumerate() {
                     let number = history.len() as u64;
-                    let told = Told { status: 200, headers: Vec::new(), body: body(world, sequence.number, number) };
+                    let (status, body) = told(world, sequence.number, position, number);
+                    let told = Told { status, headers: Vec::new(), body };
                     let place = (sequence.number, position as u32);
                     history.push(Observation { world: Some(world), ..observed(step, number, place, told) });
                 }
@@ -255,6 +268,19 @@ mod tests {
         assert_eq!(check(noisy), []);
         // Lines, too.
         assert_eq!(check(|_, _, number| format!("id: 0190a5d4-0000-7000-8000-{number:012}\ndata: {{\"n\":1}}")), []);
+    }
+
+    #[test]
+    fn how_far_something_is_that_was_only_taken_on_is_not_suspected() {
+        let state = |world: World| format!(r#"{{"state":"{}"}}"#, if many(world) { "queued" } else { "done" });
+        let told = |first: u16| {
+            check_told(move |world, _, position, _| match position {
+                0 => (first, "{}".into()),
+                _ => (200, state(world)),
+            })
+        };
+        assert_eq!(told(202), []);
+        assert!(!told(200).is_empty());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{Ground, Oracle, Suspicion};
 use crate::canary::Owner;
 use crate::finding::OracleId;
 use crate::history::{Answered, Observation};
-use crate::plan::{Answer, Listing};
+use crate::plan::{Answer, ByHand, Listing, PIPELINED};
 use crate::target::file::PlantTable;
 
 /// Rows that requests still in flight may have added: so many a connection.
@@ -23,6 +23,8 @@ pub struct ShadowModel {
     walks: BTreeMap<u32, BTreeSet<u32>>,
     /// Rows that given tenants had besides, by tenant, planted table and narrowing: what a walk to the end counted.
     besides: BTreeMap<(Owner, String, Option<String>), u64>,
+    /// Requests behind another on their connection: those that were answered, and those that were left there.
+    behind: [u64; 2],
     /// Rows that walks under way have counted, by connection.
     counted: BTreeMap<u32, u64>,
 }
@@ -38,6 +40,9 @@ impl Oracle for ShadowModel {
         if let (Some((table, rows)), Some(tenant), false) = (&step.expect.adds_to, step.actor.tenant, refused) {
             *self.added.entry((tenant, table.clone())).or_default() += u64::from(*rows);
         }
+        if step.by_hand == Some(ByHand::Pipelined) && observation.position > 0 {
+            self.behind[usize::from(observation.answered().is_none())] += 1;
+        }
         let Some(answer) = observation.answered() else { return Vec::new() };
         let mut found = Vec::new();
         found.extend(taken_for_own(observation, answer));
@@ -52,12 +57,24 @@ impl Oracle for ShadowModel {
         found.extend(outside_narrowing(ground, observation, answer));
         found
     }
+
+    fn remark(&self, requirement: &str) -> Option<String> {
+        let left = requirement == PIPELINED && self.behind[0] == 0 && self.behind[1] > 0;
+        left.then(|| "of several requests that are written at once it answers the first alone".into())
+    }
 }
 
 /// A foreign or absent object answered with success.
 fn taken_for_own(observation: &Observation, answer: &Answered) -> Option<Suspicion> {
     let step = &observation.step;
-    if step.expect.answer != Answer::Denied || !(200..300).contains(&answer.status) {
+    if step.expect.answer != Answer::Denied || !matches!(answer.status, 200..300 | 304) {
+        return None;
+    }
+    // Where each tenant counts its ids for itself, an id that another was given may be of one's own object: it then shows
+    // what is written there, and nothing of the other.
+    let mut owners = answer.sightings.iter().map(|sighting| Some(sighting.owner)).peekable();
+    let foreign = step.subject.is_some() && step.subject != step.actor.tenant;
+    if foreign && owners.peek().is_some() && owners.all(|o| o == step.actor.tenant || o == Some(Owner::ABSENT)) {
         return None;
     }
     let whose = match step.subject {

@@ -164,6 +164,7 @@ pub(super) fn observed(step: &Step, number: u64, (sequence, position): (u64, u32
         sent_at_us: number * 1_000,
         took_us: 500,
         sent: Sent { url: step.request.path.clone(), body: step.request.body.as_ref().map(|(_, body)| body.clone()) },
+        struck: None,
         outcome: Outcome::Answered(Answered {
             shape: None,
             status: told.status,
@@ -172,6 +173,7 @@ pub(super) fn observed(step: &Step, number: u64, (sequence, position): (u64, u32
             sightings: Vec::new(),
             echoes: Vec::new(),
             list: None,
+            ended: step.until.is_some(),
             cut: None,
             likeness: (step.vector == Vector::Twin).then(|| Box::new(likeness)),
             body: Some(told.body),

@@ -223,6 +223,7 @@ fn observation(fact: &Fact, state: PoolState) -> Observation {
         sent_at_us: 0,
         took_us: 0,
         sent: Sent { url: fact.statement.clone(), body: None },
+        struck: None,
         outcome: Outcome::Overheard { bytes: 0, sightings: Vec::new() },
     }
 }

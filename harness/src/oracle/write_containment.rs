@@ -10,7 +10,6 @@ use crate::canary::{Owner, Scanner};
 use crate::cell::{Lanes, Relation};
 use crate::finding::{OracleId, Witness};
 use crate::history::{Observation, Outcome};
-use crate::operation::Place;
 use crate::snapshot::{Held, Snapshot, Stray};
 use crate::target::file::Per;
 
@@ -68,13 +67,19 @@ impl Oracle for WriteContainment {
         if observation.step.requirement == TAMPERING {
             return self.read_again(ground, observation).into_iter().collect();
         }
-        if !matches!(observation.step.request.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
+        // A list is read, by whatever method.
+        let access = ground.plan.target.access(&observation.step.cell.operation);
+        let lists = access.is_some_and(|access| access.list.is_some() && access.creates.is_none());
+        if !lists && !matches!(observation.step.request.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
             self.wrote(ground, observation);
         }
         Vec::new()
     }
 
     fn inspect(&mut self, ground: &Ground, snapshot: &Snapshot) -> Vec<(Suspicion, Observation)> {
+        if snapshot.aged {
+            return Vec::new();
+        }
         let before = self.before.replace(snapshot.clone());
         let Some(before) = before else { return Vec::new() };
         let none = Held::default();
@@ -126,14 +131,19 @@ impl WriteContainment {
         let operation = ground.plan.operations.iter().find(|operation| operation.id == step.cell.operation);
         let access = ground.plan.target.access(&step.cell.operation);
         let (Some(operation), Some(access)) = (operation, access) else { return };
-        let object = operation.parameters_in(Place::Path).filter(|p| access.params.contains_key(&p.name)).last();
+        let target = &ground.plan.target;
+        let object = target.rows_in_path(operation, access).last();
         // Those above it in the path are only where it is, and what is made hangs below them.
-        let place = object.and_then(|p| operation.path.split('/').position(|part| part == format!("{{{}}}", p.name)));
+        let place =
+            object.and_then(|(name, _)| operation.path.split('/').position(|part| part == format!("{{{name}}}")));
         let (path, query) = observation.sent.url.split_once('?').unwrap_or((&observation.sent.url, ""));
         let object = place.and_then(|place| path.split('/').nth(place)).filter(|_| access.creates.is_none());
         let body = observation.sent.body.as_deref().filter(|_| access.creates.is_none()).unwrap_or_default();
+        let references = access.params.values().map(String::as_str).chain(target.rows_in_body(access));
+        let mut about: Vec<&str> = references.filter_map(|reference| reference.split('.').next()).collect();
+        about.extend(access.table.as_deref());
         for (text, is_object) in [(object.unwrap_or_default(), true), (query, false), (body, false)] {
-            for (owner, table, row) in self.planted_in(ground, text) {
+            for (owner, table, row) in self.planted_in(ground, text, &about) {
                 if owner != tenant {
                     self.reached_for.insert((owner, table), observation.clone());
                 } else if !refused {
@@ -146,19 +156,25 @@ impl WriteContainment {
             }
         }
         let (Some(table), false) = (access.table.as_deref(), refused) else { return };
-        if place.is_none() && access.creates.is_none() {
+        if place.is_none() && access.creates.is_none() && target.rows_in_body(access).is_empty() {
             self.whole.insert((tenant, table.into()));
         }
         self.last.insert((tenant, table.into()), observation.clone());
     }
 
-    /// The planted rows whose values stand in `text`.
-    fn planted_in(&mut self, ground: &Ground, text: &str) -> Vec<Planted> {
+    /// The planted rows whose values stand in `text`; of a number, which names no column, the row of each of `about`.
+    fn planted_in(&mut self, ground: &Ground, text: &str, about: &[&str]) -> Vec<Planted> {
         let scanner = self.scanner.get_or_insert_with(|| Scanner::new(ground.plan.canary_key(), ground.plan.window()));
         let mut found = Vec::new();
         scanner.scan(text.as_bytes(), &mut |sighting| {
-            let column = sighting.column.and_then(|code| ground.holdings.column(code));
-            found.extend(column.zip(sighting.row).map(|(c, row)| (sighting.owner, c.table.to_string(), row)));
+            let Some(row) = sighting.row else { return };
+            let column = sighting.column.and_then(|code| ground.holdings.column(code)).map(|column| column.table);
+            let tables = match (sighting.column, column) {
+                (None, _) => about,
+                (_, Some(table)) => &[table][..],
+                _ => &[],
+            };
+            found.extend(tables.iter().map(|table| (sighting.owner, (*table).to_string(), row)));
         });
         found
     }
@@ -279,7 +295,10 @@ mod tests {
             let of = |owner| (owner, rows(ground.holdings.rows_of(table)));
             Held { planted: ground.holdings.owners().map(of).collect(), ..Held::default() }
         };
-        Snapshot { tables: ground.holdings.tables().iter().map(|table| (table.name.clone(), held(table))).collect() }
+        Snapshot {
+            aged: false,
+            tables: ground.holdings.tables().iter().map(|table| (table.name.clone(), held(table))).collect(),
+        }
     }
 
     /// What is suspected when tenant 0 has sent a `change` of its own row 2, and the tables were changed as `change` says.
@@ -339,6 +358,29 @@ mod tests {
             tables.get_mut("things").expect("a table").strays.push(stray);
         };
         assert_eq!(check(astray), [(MISATTRIBUTION, Some(Owner::new(2)))]);
+    }
+
+    #[test]
+    fn to_ask_for_rows_by_a_body_explains_no_change_of_them() {
+        let ground = ground();
+        let id = ground.holdings.value(Owner::new(0), 4, "things", "id").ok().and_then(|id| id.text()).expect("an id");
+        let own = history(&ground, |_, _| Told { status: 200, ..Told::default() });
+        let asks = |operation: &str| {
+            let asked = own.iter().find(|o| {
+                o.step.cell.operation == operation && o.step.actor.tenant == Some(Owner::new(0)) && o.world.is_none()
+            });
+            let mut asked = asked.expect("a step").clone();
+            asked.step.request.method = "POST".into();
+            asked.sent.body = Some(format!(r#"{{"ids":["{id}"]}}"#));
+            let mut oracle = WriteContainment::default();
+            let before = planted(&ground);
+            oracle.inspect(&ground, &before);
+            oracle.observe(&ground, &asked);
+            let mut after = before;
+            rows(&mut after.tables, "things", 0).insert(4, "changed".into());
+            oracle.inspect(&ground, &after).len()
+        };
+        assert_eq!((asks("list"), asks("change")), (1, 0));
     }
 
     /// What is suspected of what owners read, where the second reading is as `again` makes it.

@@ -1,6 +1,7 @@
 //! Values for parameters and bodies, made from their JSON Schema: bodies as a sound client would send them, with a
 //! fresh canary of the writer wherever text fits, and generated parameters by proptest.
 
+use base64::Engine;
 use proptest::prelude::*;
 use proptest::strategy::{BoxedStrategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -34,6 +35,11 @@ impl Writer<'_> {
     /// A text canary of this write.
     pub fn text(&self) -> String {
         self.mint.text(self.canary())
+    }
+
+    /// A text canary of this write, as base64 (RFC 4648, 4).
+    pub fn base64(&self) -> String {
+        base64::engine::general_purpose::STANDARD.encode(self.text())
     }
 
     /// An e-mail canary of this write.
@@ -97,7 +103,11 @@ impl Writer<'_> {
 
     fn string(&self, schema: &Value) -> String {
         let longest = schema.get("maxLength").and_then(Value::as_u64).unwrap_or(u64::MAX);
+        if schema.get("contentEncoding").and_then(Value::as_str) == Some("base64") {
+            return self.base64();
+        }
         match schema.get("format").and_then(Value::as_str).unwrap_or("") {
+            "byte" => self.base64(),
             "uuid" => self.mint.uuid(self.canary()).to_string(),
             "date-time" => rfc3339(self.now_us),
             "date" => rfc3339(self.now_us)[..10].into(),

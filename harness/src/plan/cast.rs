@@ -8,7 +8,7 @@ use super::{Answer, Expect, Listing, Planner, Request, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{Cell, PoolState, Relation};
 use crate::operation::{Operation, Place};
-use crate::target::file::Access;
+use crate::target::file::{Access, TargetFile};
 
 /// Who takes part in one sequence.
 #[derive(Clone, Copy)]
@@ -19,6 +19,13 @@ pub(super) struct Cast<'a> {
     pub observer: Owner,
     pub other: Owner,
     pub turn: u64,
+}
+
+impl Cast<'_> {
+    /// Whether it asks, by whatever method: a list is read.
+    pub fn reads(&self) -> bool {
+        self.operation.is_read() || (self.access.list.is_some() && self.access.creates.is_none())
+    }
 }
 
 impl Planner {
@@ -41,7 +48,13 @@ impl Planner {
         steps: &mut Vec<Step>,
     ) -> Result<Option<(String, String)>, String> {
         let Some(table) = cast.access.table.as_deref() else { return Ok(None) };
-        let Some(parameter) = id_parameter(cast.operation, cast.access, table) else { return Ok(None) };
+        let in_body = || {
+            let rows = self.plan.target.rows_in_body(cast.access).into_iter();
+            rows.filter(|r| r.split('.').next() == Some(table)).map(String::from).next()
+        };
+        let Some(parameter) = id_parameter(cast.operation, cast.access, table).or_else(in_body) else {
+            return Ok(None);
+        };
         let maker = self.plan.operations.iter().find_map(|operation| {
             let access = self.access(operation)?;
             let fits = access.creates.is_some() && access.lines_of.is_none() && access.table.as_deref() == Some(table);
@@ -123,6 +136,20 @@ impl Planner {
         Listing { table: table.into(), complete, narrowed_to: self.narrowing(role, Some(table)) }
     }
 
+    /// Whether it names a row: in the path below the tenant, or in the body.
+    pub(super) fn names_row(&self, cast: &Cast<'_>) -> bool {
+        let target = &self.plan.target;
+        target.rows_in_path(cast.operation, cast.access).next().is_some()
+            || !target.rows_in_body(cast.access).is_empty()
+    }
+
+    /// The path's parameters for the tenant itself, all of them `owner`'s.
+    pub(super) fn below(&self, cast: &Cast<'_>, owner: Owner) -> Result<BTreeMap<String, String>, String> {
+        let named = TargetFile::named_in_path(cast.operation, cast.access);
+        let tenants = named.filter(|(_, reference)| self.plan.target.is_tenants_own(reference));
+        tenants.map(|(name, reference)| Ok((name.to_string(), self.planted(owner, 0, reference)?))).collect()
+    }
+
     /// Names what is `owner`'s, as `role` of the observer would.
     pub(super) fn named<'a>(&self, cast: &Cast<'_>, role: &'a str, owner: Owner) -> Naming<'a> {
         Naming {
@@ -132,6 +159,7 @@ impl Planner {
             write: self.write_number(cast.pool_state, cast.turn),
             role,
             given: BTreeMap::new(),
+            among: None,
         }
     }
 
@@ -164,7 +192,7 @@ impl Planner {
 
     pub(super) fn requirement(&self, cast: &Cast<'_>, role: &str, relation: Relation, vector: Vector) -> String {
         let table = cast.access.table.as_deref().and_then(|name| self.holdings.table(name));
-        requirement(cast.operation, cast.access, table, role, relation, vector).into()
+        requirement(&self.plan.target, cast.operation, cast.access, table, role, relation, vector).into()
     }
 }
 

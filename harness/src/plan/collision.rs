@@ -57,8 +57,15 @@ impl Planner {
             let keyed = self.writer(Owner::ABSENT, self.write_number(cast.pool_state, keyed));
             given.insert(parameter.name.clone(), text_of(&keyed.body(&parameter.schema)));
         }
-        let naming =
-            Naming { owner: cast.observer, row: self.row(cast, role), writer: Owner::ABSENT, write, role, given };
+        let naming = Naming {
+            owner: cast.observer,
+            row: self.row(cast, role),
+            writer: Owner::ABSENT,
+            write,
+            role,
+            given,
+            among: None,
+        };
         step.request = self.request(cast.operation, &naming)?;
         step.expect.adds_to = cast.access.table.clone().map(|table| (table, self.lines(cast)));
         Ok(step)

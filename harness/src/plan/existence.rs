@@ -4,13 +4,17 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::cast::Cast;
 use super::{Answer, Expect, HEADER, Planner, Step, Vector};
 use crate::canary::Owner;
-use crate::cell::{PoolState, Relation};
+use crate::cell::{Lanes, PoolState, Relation};
 use crate::operation::{Operation, Place};
+use crate::placeholder;
 use crate::principal::{NOBODY, Principal};
 use crate::target::credential::Credential;
+use crate::target::file::TargetFile;
 
 /// First turn of this part: turns number what is written, and no two parts may write the same.
 const FIRST_TURN: u64 = 1 << 19;
@@ -40,6 +44,8 @@ enum Kind {
     Object,
     /// The last object in the path, below one's own.
     Child,
+    /// All objects below one's own tenant's place in the path.
+    Below,
     /// An object under a condition (RFC 9110, 13.1).
     Condition(&'static str, &'static str),
     /// A value in the named filter.
@@ -71,18 +77,23 @@ impl Planner {
             let mut add = |role: Option<&String>, kind| all.push(Twin { operation: index, role: role.cloned(), kind });
             for (name, credential) in &self.plan.target.credential {
                 let signs_in = matches!(credential, Credential::Login { path, .. } if *path == operation.path);
-                // Of what is given for a tenant, nothing says which part is the secret: a wrong one cannot be made up.
-                let ours = self.plan.target.tenant.is_empty();
-                if ours && signs_in && operation.method == "POST" && access.body.is_some() {
+                let body = access.body.as_ref().filter(|_| signs_in && operation.method == "POST");
+                if body.is_some_and(|body| with_secret(body, credential, "").is_some()) {
                     add(None, Kind::Account(name.clone()));
                 }
             }
             if access.prepare.is_some() || access.open || self.tenant_roles(access).is_empty() {
                 continue;
             }
-            let objects = operation.parameters_in(Place::Path).filter(|p| access.params.contains_key(&p.name)).count();
-            if objects > 0 {
+            let objects = TargetFile::named_in_path(operation, access).count();
+            let rows = self.plan.target.rows_in_path(operation, access).count();
+            if objects > 0 || !self.plan.target.rows_in_body(access).is_empty() {
                 access.allow.iter().for_each(|role| add(Some(role), Kind::Object));
+            }
+            if rows < objects && (rows > 0 || !self.plan.target.rows_in_body(access).is_empty()) {
+                access.allow.iter().for_each(|role| add(Some(role), Kind::Below));
+            }
+            if objects > 0 {
                 if objects > 1 {
                     access.allow.iter().for_each(|role| add(Some(role), Kind::Child));
                 }
@@ -91,7 +102,7 @@ impl Planner {
             for parameter in operation.parameters_in(Place::Query).filter(|p| access.params.contains_key(&p.name)) {
                 add(None, Kind::Filter(parameter.name.clone()));
             }
-            let list = access.list.as_ref().filter(|list| list.complete && objects == 0);
+            let list = access.list.as_ref().filter(|list| list.complete && rows == 0);
             if list.is_some_and(|list| list.cursor.is_some() && list.next.is_some()) {
                 add(None, Kind::Cursor);
             }
@@ -130,12 +141,12 @@ impl Planner {
             None => roles.get((index + state) as usize % roles.len().max(1)).copied().unwrap_or(NOBODY),
         };
         match &twin.kind {
-            Kind::Object if operation.is_read() => {
-                self.alike(&cast, |cast, relation| self.object(cast, role, relation))
-            }
+            Kind::Object if cast.reads() => self.alike(&cast, |cast, relation| self.object(cast, role, relation)),
             Kind::Object => self.watched(&cast, role, |cast, relation| self.object(cast, role, relation)),
-            Kind::Child if operation.is_read() => self.alike(&cast, |cast, relation| self.below(cast, role, relation)),
-            Kind::Child => self.watched(&cast, role, |cast, relation| self.below(cast, role, relation)),
+            Kind::Child if cast.reads() => self.alike(&cast, |cast, relation| self.last(cast, role, relation)),
+            Kind::Child => self.watched(&cast, role, |cast, relation| self.last(cast, role, relation)),
+            Kind::Below if cast.reads() => self.alike(&cast, |cast, relation| self.inside(cast, role, relation)),
+            Kind::Below => self.watched(&cast, role, |cast, relation| self.inside(cast, role, relation)),
             Kind::Condition(name, value) => self.conditional(&cast, role, name, value),
             Kind::Filter(name) => self
                 .alike(&cast, |cast, relation| compare(self.filtered(cast, role, relation, name)?, "existence/name")),
@@ -162,21 +173,34 @@ impl Planner {
     }
 
     fn object(&self, cast: &Cast<'_>, role: &str, relation: Relation) -> Result<Step, String> {
-        compare(self.step(cast, role, relation, Vector::Twin, BTreeMap::new())?, self.object_requirement(cast))
+        self.compared_object(self.step(cast, role, relation, Vector::Twin, BTreeMap::new())?, cast)
     }
 
-    fn below(&self, cast: &Cast<'_>, role: &str, relation: Relation) -> Result<Step, String> {
-        compare(self.child(cast, role, relation, Vector::Twin)?, self.object_requirement(cast))
+    fn inside(&self, cast: &Cast<'_>, role: &str, relation: Relation) -> Result<Step, String> {
+        let given = self.below(cast, cast.observer)?;
+        self.compared_object(self.step(cast, role, relation, Vector::Twin, given)?, cast)
+    }
+
+    /// What is made although it names another's is made all the same.
+    fn compared_object(&self, step: Step, cast: &Cast<'_>) -> Result<Step, String> {
+        let adds_to =
+            cast.access.creates.as_ref().and(cast.access.table.clone()).map(|table| (table, self.lines(cast)));
+        let step = compare(step, self.object_requirement(cast))?;
+        Ok(Step { expect: Expect { adds_to, ..step.expect.clone() }, ..step })
+    }
+
+    fn last(&self, cast: &Cast<'_>, role: &str, relation: Relation) -> Result<Step, String> {
+        self.compared_object(self.child(cast, role, relation, Vector::Twin)?, cast)
     }
 
     fn object_requirement(&self, cast: &Cast<'_>) -> &'static str {
-        let named = |reference: &String| {
+        let named = |reference: &str| {
             let (table, column) = reference.split_once('.').unwrap_or((reference, "id"));
             let generator = self.holdings.table(table).and_then(|table| table.columns.get(column));
             generator.is_some_and(|generator| matches!(generator.as_str(), "text" | "email"))
         };
-        let mut path = cast.operation.parameters_in(Place::Path).filter_map(|p| cast.access.params.get(&p.name));
-        match cast.operation.is_read() {
+        let mut path = self.plan.target.rows_in_path(cast.operation, cast.access).map(|(_, reference)| reference);
+        match cast.reads() {
             false => "existence/write",
             true if path.any(named) => "existence/name",
             true => "existence/status",
@@ -191,11 +215,19 @@ impl Planner {
         make: impl Fn(&Cast<'_>, Relation) -> Result<Step, String>,
     ) -> Result<Vec<Step>, String> {
         let mut steps = self.alike(cast, make)?;
+        if let Some(read) = self.reading(cast, self.row(cast, role))? {
+            steps.insert(0, read.clone());
+            steps.push(read);
+        }
+        Ok(steps)
+    }
+
+    /// The other reads its own `row`, of the table that an operation writes to.
+    pub(super) fn reading(&self, cast: &Cast<'_>, row: u32) -> Result<Option<Step>, String> {
         let owner = Cast { observer: cast.other, other: cast.observer, ..*cast };
-        let Some((reader, access, _)) = self.reader_of(&owner) else { return Ok(steps) };
+        let Some((reader, access, _)) = self.reader_of(&owner) else { return Ok(None) };
         let sees_all = |by: &&str| self.narrowing(by, cast.access.table.as_deref()).is_none();
-        let Some(by) = self.tenant_roles(access).into_iter().find(sees_all) else { return Ok(steps) };
-        let row = self.row(cast, role);
+        let Some(by) = self.tenant_roles(access).into_iter().find(sees_all) else { return Ok(None) };
         let mut given = BTreeMap::new();
         for (name, reference) in &access.params {
             given.insert(name.clone(), self.planted(cast.other, row, reference)?);
@@ -205,9 +237,7 @@ impl Planner {
         read.requirement = "write/tampering".into();
         let shows = access.table.iter().map(|table| (table.clone(), row)).collect();
         read.expect = Expect { answer: Answer::Success, shows, ..Expect::default() };
-        steps.insert(0, read.clone());
-        steps.push(read);
-        Ok(steps)
+        Ok(Some(read))
     }
 
     /// The owner's tag is taken first, where the condition wants one.
@@ -216,7 +246,12 @@ impl Planner {
             let mut step = self.object(cast, role, relation)?;
             step.request.headers.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
             step.request.headers.push((name.into(), value.into()));
-            compare(step, "existence/conditional")
+            let mut step = compare(step, "existence/conditional")?;
+            // That it is unchanged is told of nothing that is not one's own.
+            if cast.reads() {
+                step.expect.answer = Answer::Denied;
+            }
+            Ok(step)
         })?;
         if value == TAG {
             let owner = Cast { observer: cast.other, other: cast.observer, ..*cast };
@@ -255,20 +290,37 @@ impl Planner {
     fn account(&self, cast: &Cast<'_>, credential: &str) -> Result<Vec<Step>, String> {
         let roles = self.plan.target.role.iter().filter(|role| role.credential == credential && !role.platform);
         let roles: Vec<&str> = roles.map(|role| role.name.as_str()).collect();
-        let Some(first) = roles.first() else { return Ok(Vec::new()) };
+        let given = !self.plan.target.tenant.is_empty();
+        // Whoever is given may be shut out after a few wrong tries: no more than two are made.
+        let spared = given && cast.pool_state.lanes == Lanes::Many;
+        let credential = self.plan.target.credential.get(credential);
+        let wrong = self.writer(Owner::ABSENT, self.write_number(cast.pool_state, FIRST_TURN)).text();
+        let template = credential.and_then(|c| with_secret(cast.access.body.as_ref()?, c, &wrong)).filter(|_| !spared);
+        let (Some(first), Some(template)) = (roles.first(), template) else { return Ok(Vec::new()) };
         self.alike(cast, |cast, relation| {
             let role = roles[(cast.turn % TURNS) as usize % roles.len()];
             let role = if relation == Relation::Foreign { first } else { &role };
             let mut step = self.step(cast, role, relation, Vector::Twin, BTreeMap::new())?;
-            let wrong = self.writer(Owner::ABSENT, self.write_number(cast.pool_state, FIRST_TURN)).text();
-            if let Some((_, body)) = &mut step.request.body {
-                *body = body.replace("⟦password⟧", &wrong);
-            }
+            let owner = if given { cast.other } else { self.owner_of(cast, relation) };
+            let naming = self.named(cast, role, owner);
+            let filled = self.fill(&template, &naming, &self.writer(naming.writer, naming.write))?;
+            let stranger = given && relation == Relation::Absent;
+            let filled = if stranger { placeholder::each(&filled.to_string(), "stranger") } else { filled.to_string() };
+            step.request.body = step.request.body.map(|(kind, _)| (kind, filled));
             step.actor = Principal::without_tenant(NOBODY);
             step.cell.role = NOBODY.into();
             compare(step, "existence/account")
         })
     }
+}
+
+/// The body of a sign-in with `wrong` in the place of the right secret; none where nothing says which that is.
+fn with_secret(body: &Value, credential: &Credential, wrong: &str) -> Option<Value> {
+    let Credential::Login { secret, .. } = credential else { return None };
+    let text = body.to_string();
+    let known = [format!("{{given:{secret}}}"), "{password}".to_string()];
+    let place = known.iter().find(|word| text.contains(&format!("\"{word}\"")))?;
+    serde_json::from_str(&text.replace(place.as_str(), wrong)).ok()
 }
 
 /// Stands for the tag that the owner was given.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::cast::Cast;
+use super::request::TENANT_ROOTS;
 use super::{Answer, Expect, Planner, Proof, Request, Step, Vector, spelling};
 use crate::canary::Owner;
 use crate::cell::{PoolState, Relation};
@@ -96,7 +97,7 @@ impl Planner {
         if operation.secured && self.login_role(access).is_some() {
             ways.push(Way::Claim);
         }
-        if object_parameter(operation, access).is_some() {
+        if self.object_parameter(operation, access).is_some() {
             ways.extend((0..spelling::ALL.len()).map(Way::Spelled));
             ways.extend((0..3).map(Way::Override));
             let of_path = |o: &&Operation| o.path == operation.path;
@@ -105,6 +106,11 @@ impl Planner {
             ways.extend(VERBS.iter().filter(|verb| first && !documented(verb)).map(|verb| Way::Verb(verb)));
         }
         ways
+    }
+
+    /// The last path parameter that names a planted row.
+    fn object_parameter<'a>(&self, operation: &'a Operation, access: &'a Access) -> Option<(&'a str, &'a str)> {
+        self.plan.target.rows_in_path(operation, access).last()
     }
 
     fn filters<'a>(&self, operation: &'a Operation, access: &'a Access) -> impl Iterator<Item = (&'a str, &'a str)> {
@@ -116,7 +122,7 @@ impl Planner {
     fn login_role<'a>(&self, access: &'a Access) -> Option<&'a str> {
         self.tenant_roles(access).into_iter().find(|role| {
             let role = self.plan.target.role(role).and_then(|r| self.plan.target.credential.get(&r.credential));
-            matches!(role, Some(Credential::Login { .. }))
+            matches!(role, Some(Credential::Login { .. } | Credential::Jwt { .. }))
         })
     }
 
@@ -141,7 +147,7 @@ impl Planner {
                 self.forge(&cast, role, Relation::Foreign, vector, &mut steps, |request| {
                     self.claiming(request, &cast, role, way)
                 })?;
-                let made = access.creates.is_some() && object_parameter(operation, access).is_none();
+                let made = access.creates.is_some() && self.object_parameter(operation, access).is_none();
                 if made && matches!(way, Way::RepeatedKey | Way::Nested | Way::Reference | Way::Form) {
                     let before = steps.len();
                     self.read_back(&cast, role, &mut steps)?;
@@ -150,15 +156,44 @@ impl Planner {
                         step.requirement = self.requirement(&cast, role, Relation::Foreign, vector);
                     }
                 }
+                if matches!(way, Way::RepeatedKey | Way::Nested | Way::Reference | Way::Form) {
+                    self.handed_away(&cast, role, way, &mut steps)?;
+                }
             }
         }
         Ok(steps)
     }
 
+    /// What is one's own is changed with the other's tenant in the body: it is not the other's after that.
+    fn handed_away(&self, cast: &Cast<'_>, role: &str, way: Way, steps: &mut Vec<Step>) -> Result<(), String> {
+        let before = steps.len();
+        let changes = !cast.reads() && cast.access.creates.is_none() && cast.operation.method != "DELETE";
+        if !changes || self.object_parameter(cast.operation, cast.access).is_none() {
+            return Ok(());
+        }
+        let Some((name, made)) = self.made(cast, role, steps)? else { return Ok(()) };
+        let vector = vector(way);
+        let mut step = self.step(cast, role, Relation::Own, vector, BTreeMap::from([(name, made)]))?;
+        step.request = self.claiming(step.request, cast, role, way);
+        step.cell.relation = Relation::Foreign;
+        step.subject = Some(cast.other);
+        steps.push(step);
+        self.read_back(cast, role, steps)?;
+        for step in &mut steps[before + 1..] {
+            step.vector = vector;
+            step.requirement = self.requirement(cast, role, Relation::Foreign, vector);
+            // Who takes such a field in earnest may refuse it, and then the row is as it was.
+            if step.expect.answer == Answer::Success {
+                step.expect.answer = Answer::Either;
+            }
+        }
+        Ok(())
+    }
+
     fn reclaimed(&self, cast: &Cast<'_>, steps: &mut Vec<Step>) -> Result<(), String> {
         let Some(role) = self.login_role(cast.access) else { return Ok(()) };
         let given = self.prepared(cast, role, steps)?;
-        let named = object_parameter(cast.operation, cast.access).map_or(Relation::Own, |_| Relation::Foreign);
+        let named = self.object_parameter(cast.operation, cast.access).map_or(Relation::Own, |_| Relation::Foreign);
         let mut step = self.step(cast, role, named, Vector::ForgedClaim, given)?;
         let id = |owner| self.holdings.tenant_id(owner);
         step.request.proof = Proof::Reclaimed(id(cast.observer), id(cast.other));
@@ -172,8 +207,10 @@ impl Planner {
 
     /// An object of the subject, in another spelling or by another verb.
     fn named_oddly(&self, cast: &Cast<'_>, role: &str, way: Way) -> Result<Step, String> {
-        let mut given = BTreeMap::new();
-        if let (Way::Spelled(index), Some((name, reference))) = (way, object_parameter(cast.operation, cast.access)) {
+        let mut given = self.below(cast, cast.observer)?;
+        if let (Way::Spelled(index), Some((name, reference))) =
+            (way, self.object_parameter(cast.operation, cast.access))
+        {
             let row = self.row(cast, role);
             let own = self.planted(cast.observer, row, reference)?;
             given.insert(name.to_string(), spelling::ALL[index](&self.planted(cast.other, row, reference)?, &own));
@@ -207,6 +244,7 @@ impl Planner {
     fn claiming(&self, mut request: Request, cast: &Cast<'_>, role: &str, way: Way) -> Request {
         let id = self.holdings.tenant_id(cast.other).to_string();
         let own = self.holdings.tenant_id(cast.observer).to_string();
+        let json = |owner| self.holdings.tenant_json(owner);
         let name = |index: usize| self.holdings.tenant_names(cast.other).swap_remove(index);
         let mut header = |name: &str, value: String| request.headers.push((name.into(), value));
         let mut ask = |name: &str, value: &str| request.query.push((name.into(), value.into()));
@@ -249,12 +287,16 @@ impl Planner {
             Way::RepeatedKey => by_line(&mut request, |line| {
                 let rest = line.trim_start().strip_prefix('{')?;
                 let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
-                Some(format!(r#"{{"{TENANT_WORD}":"{own}","{TENANT_WORD}":"{id}"{comma}{rest}"#))
+                let (own, id) = (json(cast.observer), json(cast.other));
+                Some(format!(r#"{{"{TENANT_WORD}":{own},"{TENANT_WORD}":{id}{comma}{rest}"#))
             }),
             Way::Nested => by_line(&mut request, |line| {
                 with(line, |fields| {
-                    fields.entry("tenant").or_insert(json!({ "id": id, TENANT_WORD: id }));
-                    fields.entry("organization").or_insert(json!({ "id": id }));
+                    let id = json(cast.other);
+                    for root in TENANT_ROOTS.iter().copied().chain(["organization"]) {
+                        let word = format!("{root}_id");
+                        fields.entry(root).or_insert(json!({ "id": id, TENANT_WORD: id, word: id }));
+                    }
                     fields.entry(TENANT_WORD).or_insert(json!([id]));
                 })
             }),
@@ -262,7 +304,7 @@ impl Planner {
                 let values = self.service_fields(cast, role);
                 by_line(&mut request, |line| {
                     with(line, |fields| {
-                        values.iter().for_each(|(name, value)| drop(fields.insert(name.clone(), json!(value))))
+                        values.iter().for_each(|(name, value)| drop(fields.insert(name.clone(), value.clone())))
                     })
                 });
             }
@@ -273,7 +315,7 @@ impl Planner {
     }
 
     /// Fields that the service answers and does not take, with ids of the subject.
-    fn service_fields(&self, cast: &Cast<'_>, role: &str) -> Vec<(String, String)> {
+    fn service_fields(&self, cast: &Cast<'_>, role: &str) -> Vec<(String, Value)> {
         let properties = |body: &Option<crate::operation::Body>| -> Map<String, Value> {
             let schema = body.as_ref().and_then(|b| b.schema.get("properties")).and_then(Value::as_object);
             schema.cloned().unwrap_or_default()
@@ -284,9 +326,9 @@ impl Planner {
         let names = SERVICE_FIELDS.iter().map(|n| (*n).to_string()).chain(ids.map(|(name, _)| name.clone()));
         let table = cast.access.table.as_deref();
         let value = |name: &str| {
-            let planted =
-                table.and_then(|t| self.planted(cast.other, self.row(cast, role), &format!("{t}.{name}")).ok());
-            planted.unwrap_or_else(|| self.holdings.tenant_id(cast.other).to_string())
+            let row = self.row(cast, role);
+            let planted = table.and_then(|t| self.holdings.value(cast.other, row, t, name).ok()?.json());
+            planted.unwrap_or_else(|| self.holdings.tenant_json(cast.other))
         };
         // What the service takes is the tenant's own data, whatever it names.
         names.filter(|name| !taken.contains_key(name)).map(|name| (name.clone(), value(&name))).collect()
@@ -310,13 +352,6 @@ fn vector(way: Way) -> Vector {
         Way::Override(_) => Vector::Override,
         Way::Verb(_) => Vector::Verb,
     }
-}
-
-/// The last path parameter that names a planted object.
-fn object_parameter<'a>(operation: &'a Operation, access: &'a Access) -> Option<(&'a str, &'a str)> {
-    let named =
-        operation.parameters_in(Place::Path).filter_map(|p| Some((p.name.as_str(), access.params.get(&p.name)?)));
-    named.last().map(|(name, reference)| (name, reference.as_str()))
 }
 
 /// Changes each line of the body that `change` can change.

@@ -6,13 +6,14 @@ use proptest::prelude::*;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
+use super::cast::Cast;
 use super::request::Naming;
 use super::requirement::requirement;
 use super::{Answer, Expect, Planner, Step, Vector, body};
 use crate::canary::Owner;
 use crate::cell::{Cell, PoolState, Relation};
 use crate::operation::{Operation, Parameter, Place};
-use crate::target::file::Access;
+use crate::target::file::{Access, TargetFile};
 
 /// Lengths of generated time ranges, seconds: from one row's instant to more than the planted period.
 const RANGES_S: [i64; 5] = [1, 3_600, 86_400, 20 * 86_400, 400 * 86_400];
@@ -63,7 +64,14 @@ impl Planner {
             write: self.write_number(pool_state, (1 << 20) + case),
             role,
             given: BTreeMap::new(),
+            among: None,
         };
+        // Where the path begins with the tenant, a foreign one is refused before anything else is looked at.
+        let mut naming = naming;
+        if relation != Relation::Own && rng.random_bool(0.9) {
+            let cast = Cast { operation, access, pool_state, observer, other, turn: case };
+            naming.given = self.below(&cast, observer)?;
+        }
         let mut request = self.request(operation, &naming)?;
         let drawn = self.drawn(operation, access, owner, row, &domain, case)?;
         for (name, value) in drawn {
@@ -74,7 +82,9 @@ impl Planner {
             let word = self.tenant_word(rng.random());
             request.query.push((word.into(), self.holdings.tenant_id(other).to_string()));
         }
-        let objects = names_object(operation, access);
+        let tenants = !naming.given.is_empty();
+        let rows = self.plan.target.rows_in_path(operation, access).next().is_some();
+        let objects = if tenants { rows } else { names_object(operation, access) };
         let denied = objects && relation != Relation::Own;
         let vector = if objects { Vector::Object } else { Vector::Generated };
         let lists = match (&access.list, &access.table) {
@@ -84,7 +94,7 @@ impl Planner {
         let cell = Cell { operation: operation.id.clone(), role: role.clone(), relation, pool_state };
         Ok(vec![Step {
             subject: (owner != Owner::ABSENT).then_some(owner),
-            requirement: requirement(operation, access, None, role, relation, vector).into(),
+            requirement: requirement(&self.plan.target, operation, access, None, role, relation, vector).into(),
             expect: Expect { answer: if denied { Answer::Denied } else { Answer::Either }, lists, ..Expect::default() },
             ..Step::new(cell, actor, vector, request)
         }])
@@ -146,5 +156,5 @@ impl Planner {
 }
 
 fn names_object(operation: &Operation, access: &Access) -> bool {
-    operation.parameters_in(Place::Path).any(|p| access.params.contains_key(&p.name))
+    TargetFile::named_in_path(operation, access).next().is_some()
 }

@@ -6,16 +6,16 @@ use super::cast::Cast;
 use super::{Answer, Expect, Planner, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{Lanes, PoolState, Relation};
-use crate::operation::Place;
 use crate::principal::{NOBODY, Principal};
-use crate::target::file::Access;
+use crate::target::file::{Access, ListShape};
 
 impl Planner {
     /// Lists of tenants' own tables that need no object to be named.
-    fn complete_lists(&self) -> Vec<&Access> {
+    pub(super) fn complete_lists(&self) -> Vec<&Access> {
         let fits = |access: &&Access| {
             let operation = self.operation(&access.id);
-            complete_list(access) && operation.is_some_and(|o| o.parameters_in(Place::Path).next().is_none())
+            let rows = |o| self.plan.target.rows_in_path(o, access).next();
+            complete_list(access) && operation.is_some_and(|o| rows(o).is_none())
         };
         self.plan.target.operation.iter().filter(fits).collect()
     }
@@ -49,7 +49,7 @@ impl Planner {
         let requirement = if cancels { "pool/after-cancel" } else { "pool/hand-over" };
         let list = |cast: &Cast<'_>| -> Result<Step, String> {
             let mut step = self.step(cast, role, Relation::Own, Vector::HandOver, BTreeMap::new())?;
-            step.walk = access.list.as_ref().is_some_and(|l| l.next.is_some());
+            step.walk = access.list.as_ref().is_some_and(ListShape::has_pages);
             step.requirement = requirement.into();
             step.expect =
                 Expect { answer: Answer::Success, lists: Some(self.listing(role, &table, true)), ..Expect::default() };

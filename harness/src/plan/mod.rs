@@ -2,10 +2,12 @@
 //! in memory does not depend on how many there are.
 
 pub mod body;
+mod by_hand;
 mod cast;
 mod collision;
 mod corpus;
 mod existence;
+mod fault;
 mod forgery;
 mod generated;
 mod hand_over;
@@ -16,6 +18,7 @@ mod ranges;
 mod recorded;
 mod request;
 mod requirement;
+mod retention;
 mod script;
 mod spelling;
 mod step;
@@ -28,6 +31,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ageing::Ageing;
 use crate::canary::{Mint, TimeWindow};
 use crate::cell::{Cell, Lanes, PoolState, Relation};
 use crate::error::{Error, Result};
@@ -40,14 +44,19 @@ use crate::tenant::Holdings;
 use crate::verdict::PlanSummary;
 use crate::world::World;
 
+pub use by_hand::PIPELINED;
 pub use corpus::{Corpus, Coverage, SCHEMA_VERSION as CORPUS_VERSION, shape};
 pub use learnt::{Case, Offer};
 pub use planner::Planner;
 pub use planting::{Planting, Showing};
 pub use recorded::{Given, Journey, Recorded};
-pub use request::principal_value;
+pub use request::{principal_value, text_of};
+pub use retention::{RETENTION, RETENTION_REACH};
 pub use script::Script;
-pub use step::{Answer, Expect, HEADER, Listing, Proof, Request, STREAM_ID, Sequence, Step, Vector};
+pub use step::{
+    AFTER_FAULT, AFTER_RESTART, Answer, ByHand, Expect, HEADER, Listing, Proof, RECOVERY, Request, STREAM_ID, Sequence,
+    Step, Until, Vector,
+};
 pub use transcript::NONINTERFERENCE;
 
 /// Version of `plan.json`'s shape.
@@ -171,17 +180,24 @@ impl Plan {
         sizes.into_iter().flat_map(|pool_size| [Lanes::One, Lanes::Many].map(|lanes| PoolState { pool_size, lanes }))
     }
 
-    /// Whether nothing is asked for but to compare worlds.
-    pub fn only_compares(&self) -> bool {
-        self.requirements.iter().all(|id| id == NONINTERFERENCE)
+    /// Whether nothing is asked for but what is judged in copies of the target beside the run's own.
+    pub fn only_aside(&self) -> bool {
+        self.requirements.iter().all(|id| [NONINTERFERENCE, RETENTION, RETENTION_REACH].contains(&id.as_str()))
+    }
+
+    /// How rows are aged, where what goes by its age is judged.
+    pub fn ageing(&self) -> Option<Ageing> {
+        let wanted = self.requirements.iter().any(|id| [RETENTION, RETENTION_REACH].contains(&id.as_str()));
+        let open = wanted && self.channels().contains(&"retention");
+        self.target.retention.as_ref().filter(|_| open).map(|retention| Ageing::of(retention, self.day_unix_s))
     }
 
     /// The channels that can be listened on.
     pub fn channels(&self) -> Vec<&'static str> {
         let played = !self.recorded.is_empty();
         let mut open = self.target.channels();
-        // Nothing tells a target where to send its news, where recorded traffic is played.
-        open.retain(|channel| !played || *channel != WEBHOOK);
+        // Where recorded traffic is played, nothing tells a target where to send its news, nor has it rows that are old.
+        open.retain(|channel| !played || ![WEBHOOK, "retention"].contains(channel));
         open.extend(played.then_some("capture"));
         open
     }
@@ -189,7 +205,7 @@ impl Plan {
     /// The cells that this plan must cover.
     pub fn cells(&self) -> BTreeSet<Cell> {
         let mut cells = BTreeSet::new();
-        if self.only_compares() {
+        if self.only_aside() {
             return cells;
         }
         let planner = Planner::new(Arc::new(self.clone()));

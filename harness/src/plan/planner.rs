@@ -9,10 +9,11 @@ use crate::error::{Error, Result};
 use crate::requirement::{self, Breadth};
 use crate::tenant::Holdings;
 
-/// Where the turns of forgeries and of stories begin, so that no two writes have a number in common.
+/// Where the turns of forgeries, of stories and of others begin, so that no two writes have a number in common.
 const FORGERY_TURN: u64 = 1 << 18;
 const STORY_TURN: u64 = 3 << 17;
 const LEARNT_TURN: u64 = 3 << 18;
+pub(super) const FAULT_TURN: u64 = 5 << 17;
 /// Each case of the corpus is driven with so many in all: itself, and others near it.
 const NEAR: u64 = 3;
 /// Of the generated cases, one in so many offers what another answer yielded.
@@ -40,6 +41,7 @@ enum Part {
     Compared,
     Forged,
     Told,
+    Faulted,
     Generated,
 }
 
@@ -80,7 +82,7 @@ impl Selection {
 impl Planner {
     /// A planner of `plan`.
     pub fn new(plan: Arc<Plan>) -> Self {
-        let tenant_words = request::tenant_words(&plan.operations);
+        let tenant_words = request::tenant_words(&plan.operations, &plan.target.plant.table);
         let selection = Selection::of(&plan.requirements);
         let mut planner = Self { holdings: plan.holdings(), tenant_words, plan, links: Vec::new(), selection };
         planner.links = learnt::links(&planner);
@@ -180,6 +182,7 @@ impl Planner {
             (Part::Compared, sketches.twins.len() as u64),
             (Part::Forged, sketches.forgeries.len() as u64),
             (Part::Told, sketches.stories.len() as u64),
+            (Part::Faulted, self.faults()),
             (Part::Generated, self.plan.bounds.cases_max / states),
         ]
     }
@@ -213,6 +216,7 @@ impl Planner {
             Part::Compared => self.compared(pool_state, &sketches.twins[index], turn),
             Part::Forged => self.forgery(pool_state, &sketches.forgeries[index], FORGERY_TURN + turn),
             Part::Told => self.story(pool_state, &sketches.stories[index], STORY_TURN + turn + sketches.place),
+            Part::Faulted => self.faulted(pool_state, turn),
             Part::Generated => {
                 case(self.learnt_case(pool_state, turn)).unwrap_or_else(|| self.generated(pool_state, turn))
             }

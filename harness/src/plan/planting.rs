@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::request::Naming;
 use super::{Planner, Request};
 use crate::canary::Owner;
-use crate::operation::{Operation, Place};
+use crate::operation::Operation;
 use crate::principal::Principal;
 use crate::target::file::{Access, ListShape, Per, PlantTable};
 use crate::tenant::{BODY, Planted};
@@ -74,7 +74,8 @@ impl Planner {
         let of_table = of_table.filter(|(_, access)| access.table.as_deref() == Some(&table.name));
         let readable: Vec<(&Operation, &Access, &str)> =
             of_table.filter_map(|(o, a)| Some((o, a, self.reader(table, a)?))).collect();
-        let objects = |operation: &Operation| operation.parameters_in(Place::Path).next().is_some();
+        let objects =
+            |o: &Operation| self.access(o).is_some_and(|a| self.plan.target.rows_in_path(o, a).next().is_some());
         let whole = readable.iter().find(|(o, a, _)| !objects(o) && a.list.as_ref().is_some_and(|list| list.complete));
         if let Some((operation, access, role)) = whole {
             return Ok(vec![self.showing(operation, access, role, owner, rows)?]);
@@ -105,7 +106,7 @@ impl Planner {
     }
 
     fn naming<'a>(&self, owner: Owner, row: u32, role: &'a str) -> Naming<'a> {
-        Naming { owner, row, writer: owner, write: row, role, given: BTreeMap::new() }
+        Naming { owner, row, writer: owner, write: row, role, given: BTreeMap::new(), among: None }
     }
 
     /// The row's actor where it may make it, else the first application role that may.

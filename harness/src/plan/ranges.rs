@@ -17,7 +17,7 @@ impl Planner {
                 self.access(operation).filter(|a| a.list.is_some() && a.table.is_some() && !a.allow.is_empty())?;
             let mut instants = operation.parameters_in(Place::Query).filter(|p| p.is_instant());
             let names = [instants.next()?.name.as_str(), instants.next()?.name.as_str()];
-            operation.parameters_in(Place::Path).next().is_none().then_some((operation, access, names))
+            self.plan.target.rows_in_path(operation, access).next().is_none().then_some((operation, access, names))
         });
         ranged.collect()
     }
@@ -40,7 +40,7 @@ impl Planner {
         let other = Owner::new((observer.index() + 1) % self.plan.bounds.tenants);
         let role = &access.allow[(turn / ranged.len() as u64) as usize % access.allow.len()];
         let given = BTreeMap::new();
-        let naming = Naming { owner: observer, row: 0, writer: observer, write: 0, role, given };
+        let naming = Naming { owner: observer, row: 0, writer: observer, write: 0, role, given, among: None };
         let mut request = self.request(operation, &naming)?;
         request.query.push((from.into(), self.instant(start_s * 1_000_000)));
         request.query.push((to.into(), self.instant((start_s + DAY_S) * 1_000_000 - 1)));

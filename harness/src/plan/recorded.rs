@@ -227,7 +227,7 @@ impl Planner {
         let owner = if relation == Relation::Foreign { cast.other } else { cast.observer };
         let writer = actor.tenant.unwrap_or(Owner::PLATFORM);
         let write = self.write_number(pool_state, cast.turn);
-        let mut request = self.request(operation, &Naming { owner, row, writer, write, role, given })?;
+        let mut request = self.request(operation, &Naming { owner, row, writer, write, role, given, among: None })?;
         if let (Some(recorded), None, None) = (&recorded.body, &access.body, &access.lines_of)
             && let Some((_, body)) = &mut request.body
             && let Ok(fresh) = serde_json::from_str(body)

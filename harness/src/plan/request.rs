@@ -10,7 +10,8 @@ use crate::canary::Owner;
 use crate::ledger;
 use crate::operation::{Operation, Place};
 use crate::placeholder::{self, SINK};
-use crate::target::file::{Access, Per};
+use crate::target::file::{Access, Per, PlantTable};
+use crate::target::named::{TENANT, reference_of};
 use crate::tenant::{WRITTEN, rfc3339};
 
 /// Names under which services take a tenant from a request; a document's own names of that kind are added.
@@ -30,7 +31,8 @@ const TENANT_WORDS: [&str; 12] = [
 ];
 const TENANT_HEADERS: [&str; 7] =
     ["X-Tenant-Id", "X-Tenant", "X-Org-Id", "X-Organization-Id", "X-Account-Id", "X-Workspace-Id", "X-Customer-Id"];
-const TENANT_ROOTS: [&str; 6] = ["tenant", "org", "account", "workspace", "customer", "company"];
+/// What such names begin with.
+pub(super) const TENANT_ROOTS: [&str; 6] = ["tenant", "org", "account", "workspace", "customer", "company"];
 
 /// Whose objects a request names.
 pub(super) struct Naming<'a> {
@@ -44,8 +46,11 @@ pub(super) struct Naming<'a> {
     pub write: u32,
     /// The actor's role.
     pub role: &'a str,
-    /// Parameters that take another value: captured ids, or rows of another owner.
+    /// Parameters, and rows named in the body by `TABLE.COLUMN`, that take another value: captured ids, or rows of
+    /// another owner.
     pub given: BTreeMap<String, String>,
+    /// Who has one more row in lists of rows that the body names, and whether it is the first.
+    pub among: Option<(Owner, bool)>,
 }
 
 /// Where a forged tenant goes.
@@ -56,9 +61,12 @@ pub(super) enum Forge {
     Body,
 }
 
-/// Words for "tenant" in parameters and bodies: the common ones and the document's own.
-pub(super) fn tenant_words(operations: &[Operation]) -> Vec<String> {
+/// Words for "tenant" in parameters and bodies: the common ones, the document's own, and what the planted tables call it.
+pub(super) fn tenant_words(operations: &[Operation], tables: &[PlantTable]) -> Vec<String> {
     let mut words: BTreeSet<String> = TENANT_WORDS.iter().map(|w| (*w).into()).collect();
+    let columns = tables.iter().flat_map(|table| &table.columns);
+    let called = columns.filter(|(column, generator)| *generator == "tenant" && *column != "id");
+    words.extend(called.map(|(column, _)| column.clone()));
     let mut names: Vec<&str> = operations.iter().flat_map(|o| o.parameters.iter().map(|p| p.name.as_str())).collect();
     for operation in operations {
         let properties = operation.body.as_ref().and_then(|b| b.schema.get("properties"));
@@ -83,6 +91,9 @@ impl Planner {
     }
 
     pub(super) fn planted(&self, owner: Owner, row: u32, reference: &str) -> Result<String, String> {
+        if reference == TENANT {
+            return Ok(self.holdings.tenant_id(owner));
+        }
         let (table, column) = reference.split_once('.').unwrap_or((reference, "id"));
         let row = match self.holdings.table(table) {
             Some(spec) => row % self.holdings.rows_of(spec).max(1),
@@ -161,11 +172,17 @@ impl Planner {
     /// Fills a body template of the target file; what needs a secret or a capture stays for the driver.
     pub(super) fn fill(&self, template: &Value, naming: &Naming<'_>, writer: &Writer<'_>) -> Result<Value, String> {
         Ok(match template {
-            Value::String(text) => match text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
+            Value::String(text) => match reference_of(text) {
                 Some("text") => Value::String(writer.text()),
                 Some("email") => Value::String(writer.email()),
+                Some("base64") => Value::String(writer.base64()),
                 Some("password") => Value::String("⟦password⟧".into()),
                 Some(SINK) => Value::String(placeholder::of(SINK)),
+                Some(TENANT) => self.holdings.tenant_json(naming.owner),
+                Some(reference) if self.plan.target.is_row(reference) => match naming.given.get(reference) {
+                    Some(given) => Value::String(given.clone()),
+                    None => self.row_named(naming.owner, naming.row, reference)?,
+                },
                 Some(word) => match word.split_once(':') {
                     Some(("captured", name)) => Value::String(format!("⟦{name}⟧")),
                     Some(("given", name)) => Value::String(self.given(naming, name).unwrap_or_else(|| writer.email())),
@@ -180,10 +197,27 @@ impl Planner {
                     .collect::<Result<_, String>>()?,
             ),
             Value::Array(items) => {
-                Value::Array(items.iter().map(|v| self.fill(v, naming, writer)).collect::<Result<_, String>>()?)
+                let mut filled: Vec<Value> =
+                    items.iter().map(|v| self.fill(v, naming, writer)).collect::<Result<_, String>>()?;
+                let mut rows = items.iter().filter_map(|item| reference_of(item.as_str()?));
+                if let (Some((owner, first)), Some(reference)) =
+                    (naming.among, rows.rfind(|reference| self.plan.target.is_row(reference)))
+                {
+                    let place = if first { 0 } else { filled.len() };
+                    filled.insert(place, self.row_named(owner, naming.row, reference)?);
+                }
+                Value::Array(filled)
             }
             other => other.clone(),
         })
+    }
+
+    /// A planted row as a body names it.
+    fn row_named(&self, owner: Owner, row: u32, reference: &str) -> Result<Value, String> {
+        let (table, column) = reference.split_once('.').unwrap_or((reference, ""));
+        let rows = self.holdings.table(table).map_or(1, |spec| self.holdings.rows_of(spec).max(1));
+        let value = self.holdings.value(owner, row % rows, table, column)?;
+        value.json().ok_or_else(|| format!("{reference} cannot stand in a body"))
     }
 
     /// What `env` gives for the acting principal; none for one that it does not speak of.
@@ -215,19 +249,19 @@ impl Planner {
             Forge::Header => request.headers.extend(TENANT_HEADERS.map(|h| (h.into(), id.clone()))),
             Forge::Body => {
                 if let Some((_, body)) = &mut request.body {
-                    *body = body.lines().map(|line| self.forged_line(line, &id)).collect::<Vec<_>>().join("\n");
+                    *body = body.lines().map(|line| self.forged_line(line, owner)).collect::<Vec<_>>().join("\n");
                 }
             }
         }
         request
     }
 
-    fn forged_line(&self, line: &str, id: &str) -> String {
+    fn forged_line(&self, line: &str, owner: Owner) -> String {
         match serde_json::from_str::<Value>(line) {
             Ok(Value::Object(mut fields)) => {
                 // Only names of the first kind: a strict service refuses the unknown ones, a lax one takes the first.
                 for word in self.tenant_words.iter() {
-                    fields.insert(word.clone(), Value::String(id.into()));
+                    fields.insert(word.clone(), self.holdings.tenant_json(owner));
                 }
                 Value::Object(fields).to_string()
             }
@@ -275,7 +309,7 @@ pub fn principal_value(
 }
 
 /// A drawn value as it stands in a path or a query.
-pub(super) fn text_of(value: &Value) -> String {
+pub fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -1,11 +1,11 @@
 //! Which requirement a step counts against.
 
-use super::{Proof, Vector};
+use super::{AFTER_FAULT, Proof, Vector};
 use crate::cell::Relation;
-use crate::operation::{Operation, Place};
+use crate::operation::Operation;
 use crate::principal::NOBODY;
 use crate::target::credential::Flaw;
-use crate::target::file::{Access, Per, PlantTable};
+use crate::target::file::{Access, Per, PlantTable, TargetFile};
 
 /// The requirement that a credential presented so is refused by.
 pub(super) fn refusal_of(proof: &Proof) -> &'static str {
@@ -18,6 +18,7 @@ pub(super) fn refusal_of(proof: &Proof) -> &'static str {
 
 /// The requirement that a violation by such a step counts against.
 pub(super) fn requirement(
+    target: &TargetFile,
     operation: &Operation,
     access: &Access,
     table: Option<&PlantTable>,
@@ -49,12 +50,14 @@ pub(super) fn requirement(
         Vector::Verb => return "context/verb",
         Vector::Cursor => return "read/cursor",
         Vector::HandOver => return "pool/hand-over",
+        Vector::AfterFault => return AFTER_FAULT,
         Vector::Generated => return "read/filter",
         Vector::Twin => return "existence/status",
         Vector::Learnt => return "read/learnt",
         Vector::Plain | Vector::Object | Vector::Filter | Vector::Story | Vector::Overheard => {}
     }
-    let objects = operation.parameters_in(Place::Path).any(|p| access.params.contains_key(&p.name));
+    let named = TargetFile::named_in_path(operation, access).next().is_some();
+    let objects = named || !target.rows_in_body(access).is_empty();
     let counts = table.is_some_and(|table| table.per == Per::Row);
     match (&access.list, operation.is_read()) {
         (Some(list), _) if !list.complete => "read/search",

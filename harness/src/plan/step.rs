@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Case;
 use crate::canary::Owner;
 use crate::cell::{Cell, PoolState, Relation};
+use crate::fault::Fault;
 use crate::placeholder::SINK;
 use crate::principal::Principal;
 use crate::target::credential::Flaw;
@@ -16,6 +17,13 @@ use crate::target::credential::Flaw;
 pub const HEADER: &str = "header:";
 /// What a capture is that takes the last id of a stream of server-sent events.
 pub const STREAM_ID: &str = "sse:id";
+
+/// What holds after a fault, after a restart of the database, and after both.
+pub const AFTER_FAULT: &str = "pool/after-fault";
+/// See [`AFTER_FAULT`].
+pub const AFTER_RESTART: &str = "pool/after-restart";
+/// See [`AFTER_FAULT`].
+pub const RECOVERY: &str = "pool/recovery";
 
 /// A step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +62,41 @@ pub struct Step {
     /// an end is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_after_ms: Option<u16>,
+    /// What befalls the connection to the database that serves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+    /// It must succeed within so many milliseconds, and is sent again until it does: after a fault a service may need a
+    /// while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_ms: Option<u16>,
+    /// Written and read by hand, on a connection of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<ByHand>,
+    /// Asked again for a while, until what it waits for has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
+}
+
+/// What is done by hand that a client's library does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ByHand {
+    /// Steps of this kind that follow each other are written to one connection at once, before anything is answered.
+    Pipelined,
+    /// The answer is read a few bytes at a time.
+    Slowly,
+    /// The client goes away once the answer has begun.
+    Breaking,
+}
+
+/// The end of what goes on by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Until {
+    /// JSON pointer to where it shows; without one, any success is the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// The values that mean it.
+    pub is: Vec<String>,
 }
 
 impl Step {
@@ -73,6 +116,10 @@ impl Step {
             abandon_after: None,
             beside_ms: None,
             cut_after_ms: None,
+            fault: None,
+            within_ms: None,
+            by_hand: None,
+            until: None,
         }
     }
 
@@ -146,6 +193,8 @@ pub enum Vector {
     Credential,
     /// A connection that has just served another.
     HandOver,
+    /// What comes after a fault, and what it befalls.
+    AfterFault,
     /// What another step's answer yielded.
     Learnt,
     /// One of several steps that together tell something.
@@ -187,6 +236,7 @@ impl Step {
         let beside: &[&str] = match self.requirement.as_str() {
             "existence/status" => &["existence/headers", "existence/body"],
             "write/tampering" => &["write/overreach"],
+            AFTER_FAULT | AFTER_RESTART => &[RECOVERY],
             _ => &[],
         };
         let narrowed = self.expect.lists.as_ref().is_some_and(|list| list.narrowed_to.is_some());

@@ -39,6 +39,10 @@ pub(super) enum Story {
     Sent(usize),
     /// A list that several tenants ask for at the same instant.
     Together(usize),
+    /// The same, asked for on one connection by one request behind the other.
+    Piped(usize),
+    /// The same, read slowly by one and not to its end by another.
+    Slow(usize),
 }
 
 /// All stories that a plan's document has.
@@ -51,7 +55,8 @@ pub(super) fn stories(planner: &Planner) -> Vec<Story> {
         .filter_map(|(index, operation)| Some((index, operation, planner.access(operation)?)))
         .collect();
     let own = |access: &Access| !access.open && !planner.tenant_roles(access).is_empty();
-    let plain = |o: &Operation| o.parameters_in(Place::Path).next().is_none();
+    let plain = |o: &Operation| planner.is_plain(o);
+    let plain_connection = planner.plan.channels().contains(&"plain");
     let mut stories = Vec::new();
     for &(index, operation, access) in all.iter().filter(|(_, _, access)| own(access)) {
         let header = |word: &str| {
@@ -68,6 +73,9 @@ pub(super) fn stories(planner: &Planner) -> Vec<Story> {
         } else if operation.is_read() && plain(operation) && access.list.as_ref().is_none_or(|list| list.complete) {
             stories.push(Story::Kept(index));
             stories.extend(access.list.is_some().then_some(Story::Together(index)));
+            if access.list.is_some() && plain_connection {
+                stories.extend([Story::Piped(index), Story::Slow(index)]);
+            }
         }
         stories.extend(access.sink.is_some().then_some(Story::Sent(index)));
         if access.creates.is_none() {
@@ -127,11 +135,21 @@ impl Planner {
             Story::Revoked(maker, ender, used) => self.revoked(&of(*maker)?, &of(*ender)?, &of(*used)?),
             Story::Sent(index) => self.sent(&of(*index)?),
             Story::Together(index) => self.together(&of(*index)?),
+            Story::Piped(index) => self.piped(&of(*index)?),
+            Story::Slow(index) => self.slow(&of(*index)?),
         }
     }
 
+    /// Whether an operation's path names nothing but the tenant itself.
+    pub(super) fn is_plain(&self, operation: &Operation) -> bool {
+        let tenants = |name: &str| {
+            self.access(operation).and_then(|a| a.params.get(name)).is_some_and(|r| self.plan.target.is_tenants_own(r))
+        };
+        operation.parameters_in(Place::Path).all(|p| tenants(&p.name))
+    }
+
     /// The same story with the parts exchanged.
-    fn turned<'a>(&self, cast: &Cast<'a>) -> Cast<'a> {
+    pub(super) fn turned<'a>(&self, cast: &Cast<'a>) -> Cast<'a> {
         Cast { observer: cast.other, other: cast.observer, ..*cast }
     }
 
@@ -143,7 +161,7 @@ impl Planner {
     }
 
     /// The observer's own request, which must succeed.
-    fn told(&self, cast: &Cast<'_>, id: &str, given: BTreeMap<String, String>) -> Result<Step, String> {
+    pub(super) fn told(&self, cast: &Cast<'_>, id: &str, given: BTreeMap<String, String>) -> Result<Step, String> {
         let role = self.player(cast);
         let mut step = self.step(cast, role, Relation::Own, Vector::Story, given)?;
         step.requirement = id.into();
@@ -245,7 +263,7 @@ impl Planner {
             let fits = access.creates.is_some()
                 && access.lines_of.is_none()
                 && access.table == stream.access.table
-                && operation.parameters_in(Place::Path).next().is_none();
+                && self.is_plain(operation);
             fits.then_some((operation, access))
         })
     }
@@ -340,8 +358,7 @@ impl Planner {
         }
         let mut known = Vec::new();
         for access in &self.plan.target.operation {
-            let Some(operation) = self.operation(&access.id).filter(|o| o.parameters_in(Place::Path).next().is_none())
-            else {
+            let Some(operation) = self.operation(&access.id).filter(|o| self.is_plain(o)) else {
                 continue;
             };
             let writes = access.creates.is_some() && access.table.is_some() && access.sink.is_none();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cast::Cast;
+use super::cast::{Cast, id_parameter};
 use super::request::Forge;
 use super::requirement::refusal_of;
 use super::{Answer, Expect, Planner, Proof, Request, Step, Vector};
@@ -11,7 +11,7 @@ use crate::cell::{PoolState, Relation};
 use crate::operation::{Operation, Place};
 use crate::principal::NOBODY;
 use crate::target::credential::{Credential, Flaw};
-use crate::target::file::Access;
+use crate::target::file::{Access, TargetFile};
 
 /// What one sequence of the sweep is about.
 #[derive(Clone, Debug)]
@@ -28,6 +28,10 @@ enum Variant {
     Plain,
     /// Only one path parameter belongs to the subject, the others to the actor: parent and child swapped.
     Child,
+    /// Below the own tenant's place in the path, every object is the subject's.
+    Below,
+    /// A list in the body names a row of the actor's and one of the subject's, which is the first or the last.
+    Among(bool),
     /// A planted value in the named filter.
     Filter(String),
     /// A cursor of the subject.
@@ -62,7 +66,7 @@ pub(super) fn templates(planner: &Planner) -> Vec<Template> {
         let relations = access.relations.clone().unwrap_or_else(|| Relation::ALL.to_vec());
         for relation in relations {
             for role in planner.plan.roles() {
-                for variant in variants(operation, access, role, relation) {
+                for variant in variants(&planner.plan.target, operation, access, role, relation) {
                     all.push(Template { operation: index, role: role.into(), relation, variant });
                 }
             }
@@ -77,8 +81,16 @@ pub(super) fn templates(planner: &Planner) -> Vec<Template> {
     all
 }
 
-fn variants(operation: &Operation, access: &Access, role: &str, relation: Relation) -> Vec<Variant> {
-    let objects = operation.parameters_in(Place::Path).filter(|p| access.params.contains_key(&p.name)).count();
+fn variants(
+    target: &TargetFile,
+    operation: &Operation,
+    access: &Access,
+    role: &str,
+    relation: Relation,
+) -> Vec<Variant> {
+    let objects = TargetFile::named_in_path(operation, access).count();
+    let rows = target.rows_in_path(operation, access).count();
+    let in_body = !target.rows_in_body(access).is_empty();
     let filters = || {
         let filters = operation.parameters_in(Place::Query).filter(|p| access.params.contains_key(&p.name));
         filters.map(|p| Variant::Filter(p.name.clone()))
@@ -90,17 +102,24 @@ fn variants(operation: &Operation, access: &Access, role: &str, relation: Relati
     let mut all = Vec::new();
     let listing = access.list.as_ref();
     if relation == Relation::Own {
-        if listing.is_none_or(|list| list.complete) {
+        // What shows nothing unless it is told of something is asked by that.
+        if listing.is_none_or(|list| list.complete) || in_body {
             all.push(Variant::Plain);
         }
         all.extend(filters());
         return all;
     }
-    if objects > 0 {
+    if objects > 0 || in_body {
         all.push(Variant::Plain);
-        if objects > 1 {
-            all.push(Variant::Child);
-        }
+    }
+    if objects > 1 {
+        all.push(Variant::Child);
+    }
+    if rows < objects && (rows > 1 || (in_body && rows == 0)) {
+        all.push(Variant::Below);
+    }
+    if in_body && relation == Relation::Foreign {
+        all.extend([Variant::Among(true), Variant::Among(false)]);
     }
     all.extend(filters());
     all.push(Variant::Forged(Forge::Query, None));
@@ -109,7 +128,7 @@ fn variants(operation: &Operation, access: &Access, role: &str, relation: Relati
         all.push(Variant::Forged(Forge::Query, Some(TENANT_ID_WORD)));
         all.push(Variant::Forged(Forge::Header, None));
         // Below one object there may be too few rows for a second page.
-        if objects == 0 && listing.is_some_and(|list| list.cursor.is_some() && list.complete) {
+        if rows == 0 && listing.is_some_and(|list| list.cursor.is_some() && list.complete) {
             all.push(Variant::Cursor);
         }
     }
@@ -164,9 +183,23 @@ impl Planner {
                 let vector = if names_object(cast) { Vector::Object } else { Vector::Plain };
                 let mut step = self.step(cast, role, template.relation, vector, given)?;
                 let denied = if allowed { Answer::Denied } else { Answer::Refused };
-                step.expect = Expect { answer: denied, ..Expect::default() };
+                step.expect = match allowed && !names_object(cast) {
+                    true => self.lenient(cast, role),
+                    false => Expect { answer: denied, ..Expect::default() },
+                };
                 steps.push(step);
             }
+            Variant::Below => {
+                let given = self.below(cast, cast.observer)?;
+                let mut step = self.step(cast, role, template.relation, Vector::Object, given)?;
+                let in_path = self.plan.target.rows_in_path(cast.operation, cast.access).next().is_some();
+                step.expect = match in_path {
+                    true => Expect { answer: Answer::Denied, ..Expect::default() },
+                    false => self.lenient(cast, role),
+                };
+                steps.push(step);
+            }
+            Variant::Among(first) => self.among(cast, role, *first, &mut steps)?,
             Variant::Child => {
                 let mut step = self.child(cast, role, template.relation, Vector::Object)?;
                 if cast.operation.is_read() {
@@ -206,10 +239,10 @@ impl Planner {
         vector: Vector,
     ) -> Result<Step, String> {
         let owner = self.owner_of(cast, relation);
-        let child = cast.operation.parameters_in(Place::Path).last();
-        let given = match child.and_then(|p| Some((p, cast.access.params.get(&p.name)?))) {
+        let child = TargetFile::named_in_path(cast.operation, cast.access).last();
+        let given = match child {
             Some((child, reference)) => {
-                BTreeMap::from([(child.name.clone(), self.planted(owner, self.row(cast, role), reference)?)])
+                BTreeMap::from([(child.to_string(), self.planted(owner, self.row(cast, role), reference)?)])
             }
             None => BTreeMap::new(),
         };
@@ -220,27 +253,62 @@ impl Planner {
         Ok(step)
     }
 
+    /// What must come of a request that names a row of another in its body: no more than what it shows and changes, since
+    /// a list of rows may well be answered without those that are not there.
+    fn lenient(&self, cast: &Cast<'_>, role: &str) -> Expect {
+        let table = cast.access.table.as_ref();
+        let lists = cast.access.list.as_ref().and(table).map(|table| self.listing(role, table, false));
+        let adds_to = cast.access.creates.as_ref().and(table).map(|table| (table.clone(), self.lines(cast)));
+        Expect { lists, adds_to, ..Expect::default() }
+    }
+
+    /// One's own row and another's in one list, between two readings of the other's by its owner where it writes.
+    fn among(&self, cast: &Cast<'_>, role: &str, first: bool, steps: &mut Vec<Step>) -> Result<(), String> {
+        let mut naming = self.named(cast, role, cast.observer);
+        naming.given.extend(self.prepared(cast, role, steps)?);
+        if !cast.reads() {
+            naming.given.extend(self.made(cast, role, steps)?);
+        }
+        naming.among = Some((cast.other, first));
+        // Another row in each pool state: what is done to one may leave it as it was.
+        let place = self.plan.pool_states().position(|state| state == cast.pool_state).unwrap_or(0) as u32;
+        let planted = cast.access.table.as_deref().and_then(|table| self.holdings.table(table));
+        naming.row = (naming.row + place) % planted.map_or(1, |table| self.holdings.rows_of(table).max(1));
+        let mut step = self.step(cast, role, Relation::Own, Vector::Object, BTreeMap::new())?;
+        step.request = self.request(cast.operation, &naming)?;
+        step.cell.relation = Relation::Foreign;
+        step.subject = Some(cast.other);
+        step.requirement = self.requirement(cast, role, Relation::Foreign, Vector::Object);
+        step.expect = self.lenient(cast, role);
+        let reading = if cast.reads() { None } else { self.reading(cast, naming.row)? };
+        steps.extend(reading.clone().into_iter().chain([step]).chain(reading));
+        Ok(())
+    }
+
     /// The own tenant's request as it is meant: the control. What changes or deletes gets an object made for it; what
     /// was made is read back, by its owner and in vain by another tenant.
     fn own(&self, cast: &Cast<'_>, role: &str, steps: &mut Vec<Step>) -> Result<(), String> {
         let mut given = self.prepared(cast, role, steps)?;
-        let changes = !cast.operation.is_read() && names_object(cast) && cast.access.creates.is_none();
+        let changes = !cast.reads() && (names_object(cast) || self.names_row(cast)) && cast.access.creates.is_none();
         if changes && let Some((name, made)) = self.made(cast, role, steps)? {
             given.insert(name, made);
         }
         let mut step = self.step(cast, role, Relation::Own, Vector::Plain, given)?;
         step.expect = Expect { answer: Answer::Success, control: true, ..Expect::default() };
-        if let (true, Some(table)) = (cast.operation.is_read(), &cast.access.table) {
+        if let (true, Some(table)) = (cast.reads(), &cast.access.table) {
             match &cast.access.list {
                 Some(list) => {
-                    step.walk = list.next.is_some();
+                    step.walk = list.has_pages();
                     step.request.query.extend(list.count.iter().map(|(k, v)| (k.clone(), v.clone())));
-                    step.expect.lists = Some(self.listing(role, table, list.complete && !names_object(cast)));
-                    if names_object(cast) {
+                    step.expect.lists = Some(self.listing(role, table, list.complete && !self.names_row(cast)));
+                    if self.names_row(cast) {
                         step.expect.shows = vec![(table.clone(), self.row(cast, role))];
                     }
                 }
-                None if names_object(cast) => step.expect.shows = vec![(table.clone(), self.row(cast, role))],
+                // The tenant in the path is no object of what is counted or exported below it.
+                None if self.names_row(cast) || id_parameter(cast.operation, cast.access, table).is_some() => {
+                    step.expect.shows = vec![(table.clone(), self.row(cast, role))]
+                }
                 None => {}
             }
         }
@@ -353,21 +421,28 @@ impl Planner {
         steps: &mut Vec<Step>,
         forged: impl FnOnce(Request) -> Request,
     ) -> Result<(), String> {
-        let given = self.prepared(cast, role, steps)?;
-        // Objects are the subject's, so that a service that believes the forgery has something to give away.
-        let named = if names_object(cast) { relation } else { Relation::Own };
+        let mut given = self.prepared(cast, role, steps)?;
+        // Objects are the subject's, so that a service that believes the forgery has something to give away; where the
+        // path begins with the tenant, it is the actor's own, and the forgery alone says another.
+        let rows = self.plan.target.rows_in_path(cast.operation, cast.access).next().is_some();
+        let named = if rows { relation } else { Relation::Own };
+        given.extend(self.below(cast, cast.observer)?);
+        // A row of one's own that the body names is changed or gone after that: not a planted one.
+        if !cast.reads() && !rows && cast.access.creates.is_none() && self.names_row(cast) {
+            given.extend(self.made(cast, role, steps)?);
+        }
         let mut step = self.step(cast, role, named, vector, given)?;
         step.request = forged(step.request);
         step.cell.relation = relation;
         step.subject = (relation == Relation::Foreign).then_some(cast.other);
         step.requirement = self.requirement(cast, role, relation, vector);
-        step.expect.answer = if names_object(cast) { Answer::Denied } else { Answer::Either };
+        step.expect.answer = if rows { Answer::Denied } else { Answer::Either };
         if let (Some(list), Some(table)) = (&cast.access.list, &cast.access.table) {
             step.request.query.extend(list.count.iter().map(|(k, v)| (k.clone(), v.clone())));
             step.expect.lists = Some(self.listing(role, table, false));
         }
         if let (Some(pointer), Some(table)) = (&cast.access.creates, &cast.access.table)
-            && !names_object(cast)
+            && !rows
         {
             step.expect.adds_to = Some((table.clone(), self.lines(cast)));
             step.captures.insert("made".into(), pointer.clone());
@@ -406,5 +481,5 @@ impl Planner {
 }
 
 fn names_object(cast: &Cast<'_>) -> bool {
-    cast.operation.parameters_in(Place::Path).any(|p| cast.access.params.contains_key(&p.name))
+    TargetFile::named_in_path(cast.operation, cast.access).next().is_some()
 }

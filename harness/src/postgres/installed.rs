@@ -1,10 +1,14 @@
 //! A throw-away cluster from installed server binaries. A guardian process ends it and removes its folder once this
 //! process is gone, however it went: normally, by a panic, SIGINT, SIGTERM or SIGKILL.
 
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{Address, Options};
 use crate::target::database::connect;
@@ -15,16 +19,16 @@ const START: Duration = Duration::from_secs(60);
 /// Another process may take the port between our choice and the server's: so many tries.
 const TRIES: u32 = 3;
 
-/// Waits for its standard input to close, then ends the server and removes the folder. `$1` folder, `$2` pid.
+/// Waits for its standard input to close, then ends the server whose pid it read last and removes the folder `$1`.
 const GUARDIAN: &str = r#"
 trap '' INT TERM HUP
-cat >/dev/null
-kill -INT "$2" 2>/dev/null
+while read -r next; do pid=$next; done
+kill -INT "$pid" 2>/dev/null
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-  kill -0 "$2" 2>/dev/null || break
+  kill -0 "$pid" 2>/dev/null || break
   sleep 0.1
 done
-kill -KILL "$2" 2>/dev/null
+kill -KILL "$pid" 2>/dev/null
 rm -rf "$1"
 "#;
 
@@ -33,6 +37,16 @@ pub(super) struct Cluster {
     guardian: Child,
     pipe: Option<ChildStdin>,
     server: Child,
+    place: Place,
+    address: Address,
+}
+
+/// What a server is started with.
+struct Place {
+    bin: PathBuf,
+    user: Option<(u32, u32)>,
+    home: PathBuf,
+    port: u16,
 }
 
 impl Drop for Cluster {
@@ -41,6 +55,84 @@ impl Drop for Cluster {
         // The server is our child: without this it would stay a zombie that the guardian still sees.
         let _ = self.server.wait();
         let _ = self.guardian.wait();
+    }
+}
+
+impl Cluster {
+    /// Ends the server as an administrator would, without waiting for those who are connected, and starts it again.
+    ///
+    /// # Errors
+    /// It does not end, or does not come up again.
+    pub(super) async fn restart(&mut self) -> Result<(), String> {
+        let pid = i32::try_from(self.server.id()).map_err(|e| e.to_string())?;
+        kill(Pid::from_raw(pid), Signal::SIGINT).map_err(|e| format!("the server cannot be ended: {e}"))?;
+        let deadline = Instant::now() + START;
+        while self.server.try_wait().map_err(|e| e.to_string())?.is_none() {
+            if Instant::now() > deadline {
+                return Err(format!("the server did not end within {} s", START.as_secs()));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.server = self.place.serve()?;
+        self.guard()?;
+        self.answers().await
+    }
+
+    /// Tells the guardian which server it is to end.
+    fn guard(&mut self) -> Result<(), String> {
+        let pipe = self.pipe.as_mut().ok_or("the guardian has no ear")?;
+        writeln!(pipe, "{}", self.server.id()).map_err(|e| format!("the guardian is gone: {e}"))
+    }
+
+    /// Waits until the server answers.
+    async fn answers(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + START;
+        while connect(&self.address.url("postgres")).await.is_err() {
+            let ended = self.server.try_wait().ok().flatten();
+            if ended.is_some() || Instant::now() > deadline {
+                let text = std::fs::read_to_string(self.place.log()).unwrap_or_default();
+                return Err(format!("the server did not come up: {}", tail(&text)));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    fn data(&self) -> PathBuf {
+        self.home.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home.join("log")
+    }
+
+    fn serve(&self) -> Result<Child, String> {
+        let output = || std::fs::File::options().create(true).append(true).open(self.log()).map_err(|e| e.to_string());
+        let mut command = as_user(Command::new(self.bin.join("postgres")), self.user, &self.home);
+        command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+        // Fit for a cluster that nobody will miss.
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+            "wal_level=minimal",
+            "max_wal_senders=0",
+            "max_connections=300",
+            "shared_buffers=128MB",
+            "max_wal_size=2GB",
+            "jit=off",
+            "logging_collector=off",
+            "max_locks_per_transaction=256",
+        ] {
+            command.args(["-c", setting]);
+        }
+        // A group of its own: Ctrl-C at the terminal must reach us, not the server before us.
+        let server = command.stdout(output()?).stderr(output()?).process_group(0).spawn();
+        server.map_err(|e| format!("cannot run {}: {e}", self.bin.join("postgres").display()))
     }
 }
 
@@ -90,35 +182,11 @@ async fn try_start(bin: &Path, user: Option<(u32, u32)>) -> Result<(Cluster, Add
     std::fs::remove_file(&password_file).map_err(|e| e.to_string())?;
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).map_err(|e| e.to_string())?;
     let port = port.port();
-    let log = home_path.join("log");
-    let output = || std::fs::File::options().create(true).append(true).open(&log).map_err(|e| e.to_string());
-    let mut command = as_user(Command::new(bin.join("postgres")), user, &home_path);
-    command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
-    // Fit for a cluster that nobody will miss.
-    for setting in [
-        "listen_addresses=127.0.0.1",
-        "unix_socket_directories=",
-        "fsync=off",
-        "synchronous_commit=off",
-        "full_page_writes=off",
-        "wal_level=minimal",
-        "max_wal_senders=0",
-        "max_connections=300",
-        "shared_buffers=128MB",
-        "max_wal_size=2GB",
-        "jit=off",
-        "logging_collector=off",
-        "max_locks_per_transaction=256",
-    ] {
-        command.args(["-c", setting]);
-    }
-    // A group of its own: Ctrl-C at the terminal must reach us, not the server before us.
-    let server = command.stdout(output()?).stderr(output()?).process_group(0).spawn();
-    let server = server.map_err(|e| format!("cannot run {}: {e}", bin.join("postgres").display()))?;
+    let place = Place { bin: bin.into(), user, home: home_path, port };
+    let server = place.serve()?;
     let mut guardian = Command::new("/bin/sh")
         .args(["-c", GUARDIAN, "partywall-guardian"])
-        .arg(&home_path)
-        .arg(server.id().to_string())
+        .arg(&place.home)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -128,20 +196,11 @@ async fn try_start(bin: &Path, user: Option<(u32, u32)>) -> Result<(Cluster, Add
     let pipe = guardian.stdin.take();
     // From here on the guardian removes the folder.
     let _ = home.keep();
-    let mut cluster = Cluster { guardian, pipe, server };
     let address = Address::local(port, USER, &password);
-    let deadline = Instant::now() + START;
-    loop {
-        if connect(&address.url("postgres")).await.is_ok() {
-            return Ok((cluster, address));
-        }
-        let ended = cluster.server.try_wait().ok().flatten();
-        if ended.is_some() || Instant::now() > deadline {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            return Err(format!("the server did not come up: {}", tail(&text)));
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let mut cluster = Cluster { guardian, pipe, server, place, address: address.clone() };
+    cluster.guard()?;
+    cluster.answers().await?;
+    Ok((cluster, address))
 }
 
 /// A command that runs as `user` in the cluster's folder, with nothing of our environment but the path.

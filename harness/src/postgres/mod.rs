@@ -10,8 +10,10 @@ pub(crate) use version::warnings;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sqlx::Connection;
+use tokio::sync::Mutex;
 
 use crate::error::{Error, Result};
 use crate::target::copy::{database_words, execute, quoted};
@@ -102,8 +104,27 @@ pub struct PassedOver {
 enum Keeper {
     Elsewhere,
     /// Of binaries found or fetched.
-    Installed(installed::Cluster),
+    Installed(Restart),
     Docker(Box<docker::Container>),
+}
+
+/// Restarts a server of ours, whose place stays as it is.
+#[derive(Clone)]
+pub struct Restart(Arc<Mutex<installed::Cluster>>);
+
+impl Restart {
+    fn of(cluster: installed::Cluster) -> Self {
+        Self(Arc::new(Mutex::new(cluster)))
+    }
+
+    /// Ends the server and starts it again; ends once it answers.
+    ///
+    /// # Errors
+    /// It does not come up again.
+    pub async fn now(&self) -> Result<()> {
+        let failed = |why| Error::Unreachable(format!("the database was to be restarted: {why}"));
+        self.0.lock().await.restart().await.map_err(failed)
+    }
 }
 
 /// A Postgres that answers.
@@ -162,9 +183,11 @@ impl Postgres {
         for rung in rungs {
             let started = match &rung {
                 Source::Url(url) => Ok((Keeper::Elsewhere, elsewhere(url))),
-                Source::Installed => installed::start(options).await.map(|(c, a)| (Keeper::Installed(c), a)),
+                Source::Installed => {
+                    installed::start(options).await.map(|(c, a)| (Keeper::Installed(Restart::of(c)), a))
+                }
                 Source::Docker => docker::start(&options.image()).await.map(|(c, a)| (Keeper::Docker(Box::new(c)), a)),
-                _ => download::start().await.map(|(c, a)| (Keeper::Installed(c), a)),
+                _ => download::start().await.map(|(c, a)| (Keeper::Installed(Restart::of(c)), a)),
             };
             match started {
                 Ok((keeper, address)) => return Self::greet(keeper, address, rung.word(), passed_over).await,
@@ -230,6 +253,14 @@ impl Postgres {
     /// True when Partywall made this server and will remove it.
     pub fn is_ours(&self) -> bool {
         !matches!(self.keeper, Keeper::Elsewhere)
+    }
+
+    /// What restarts the server, where it is ours and keeps its place.
+    pub fn restart(&self) -> Option<Restart> {
+        match &self.keeper {
+            Keeper::Installed(cluster) => Some(cluster.clone()),
+            Keeper::Elsewhere | Keeper::Docker(_) => None,
+        }
     }
 
     /// Makes an empty database.

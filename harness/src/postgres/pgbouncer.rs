@@ -175,7 +175,7 @@ fn configuration(mode: Mode, version: (u32, u32), upstream: SocketAddr, address:
     let mut text = format!(
         "[databases]\n* = host={host} port={port}\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\n\
          auth_type = scram-sha-256\nauth_file = {}\npool_mode = {}\nmax_client_conn = 1000\n\
-         ignore_startup_parameters = extra_float_digits\n",
+         server_login_retry = 1\nignore_startup_parameters = extra_float_digits\n",
         address.ip(),
         address.port(),
         users.display(),

@@ -104,6 +104,7 @@ impl<'g> Engine<'g> {
     pub async fn perform(&mut self, trial: &Trial) -> Result<Vec<Outcome>> {
         let own = trial.is_callers_own() && self.door.as_url.is_some();
         let tenant = self.subjects.iter().find(|subject| subject.title() == trial.subject);
+        let nobodys = tenant.is_some_and(|subject| subject.kind.is_table() && !subject.owned && !subject.platform);
         use super::trial::Command::{Delete, Insert, Merge, OnConflict, Update};
         let counted = matches!(trial.command, Insert | Update | Delete | Merge | OnConflict);
         let plain = counted && tenant.is_some_and(|subject| self.is_plain(subject));
@@ -201,7 +202,9 @@ impl<'g> Engine<'g> {
                 let changes = self.changes(&answer);
                 outcomes.push(Outcome { act: number, changes, ..Outcome::default() });
             } else if answer.error.is_some() || !matches!(act, Act::Bind(_) | Act::Become(_) | Act::Privileged(_)) {
-                outcomes.push(self.outcome(number, &answer, tenant.as_deref(), &said));
+                let mut outcome = self.outcome(number, &answer, tenant.as_deref(), &said);
+                outcome.of_others += if nobodys { self.of_strangers(&answer) } else { 0 };
+                outcomes.push(outcome);
             }
         }
         Ok(outcomes)
@@ -253,6 +256,14 @@ impl<'g> Engine<'g> {
             }
         }
         outcome
+    }
+
+    /// Rows of nobody's table that name tenants who were there before; one that is named alone may be everybody's.
+    fn of_strangers(&self, answer: &Answer) -> u64 {
+        let named: Vec<BTreeSet<&str>> =
+            answer.rows.iter().map(|row| self.ground.strangers_in(row).collect()).collect();
+        let all: BTreeSet<&str> = named.iter().flatten().copied().collect();
+        if all.len() > 1 { named.iter().filter(|row| !row.is_empty()).count() as u64 } else { 0 }
     }
 
     fn held_of(&self, answer: &Answer) -> Held {

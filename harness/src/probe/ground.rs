@@ -43,6 +43,8 @@ pub struct Ground {
     pub rows: Vec<Row>,
     /// Rows that could be planted and were not: what a trial inserts.
     pub spares: Vec<Row>,
+    /// Ids of tenants that were there before and are none of the run's.
+    pub strangers: Vec<String>,
     /// Names of columns that name a tenant, wherever they stand.
     pub tenant_columns: BTreeSet<String>,
     /// Makes the run's canaries.
@@ -79,6 +81,7 @@ impl Ground {
             tenants: Vec::new(),
             rows: Vec::new(),
             spares: Vec::new(),
+            strangers: Vec::new(),
             tenant_columns: BTreeSet::new(),
             mint: Mint::new(key, window),
             key,
@@ -146,6 +149,18 @@ impl Ground {
             |a: &Sighting, b: &Sighting| (a.owner, a.row, a.column, a.form) == (b.owner, b.row, b.column, b.form);
         let unsaid = |seen: &Sighting| !said.iter().any(|said| same(said, seen));
         self.sightings(text).iter().filter(|seen| unsaid(seen)).filter_map(|seen| self.number_of(seen.owner)).collect()
+    }
+
+    /// Notes tenants that were there before, where their ids are met by nobody's chance.
+    pub fn meet(&mut self, ids: Vec<String>) {
+        let known = |id: &String| self.tenants.iter().any(|tenant| tenant.id == *id);
+        self.strangers = ids.into_iter().filter(|id| tells(id) && !known(id)).collect();
+    }
+
+    /// Ids of tenants that are none of the run's in a row's values.
+    pub fn strangers_in<'a>(&'a self, row: &'a [Option<String>]) -> impl Iterator<Item = &'a str> {
+        let named = |id: &&String| row.iter().flatten().any(|value| value.contains(id.as_str()));
+        self.strangers.iter().filter(named).map(String::as_str)
     }
 
     /// Rows of `table` that `tenant` has.

@@ -220,10 +220,13 @@ fn state(
             // Either a value that nobody has is taken, or it is known for what it is, or it is refused in the words of the
             // other's by a policy that lets a row of one's own in.
             let told = record.outcomes.last().map(Outcome::answer);
-            let inserts = controls.get(&(trial.subject.as_str(), Command::Insert, ""));
+            let lets_in = |command| controls.get(&(trial.subject.as_str(), command, ""));
+            let writes = [Command::Insert, Command::Update].map(lets_in);
             return match answer.map(Outcome::answer) {
                 Some("success" | "23503") => Some(CellState::Upheld),
-                alike if alike == told && matches!(inserts, Some(Control::Held)) => Some(CellState::Upheld),
+                alike if alike == told && writes.iter().any(|own| matches!(own, Some(Control::Held))) => {
+                    Some(CellState::Upheld)
+                }
                 Some(code) => Some(CellState::Inconclusive(format!("a value that nobody has is refused too ({code})"))),
                 None => Some(CellState::Inconclusive("it was not answered".into())),
             };

@@ -21,13 +21,51 @@ pub fn keys(cast: &Cast<'_>, subjects: &[Subject]) -> Vec<Trial> {
     for reference in subject.references.iter().filter(|reference| crosses(subject, reference, subjects)) {
         trials.extend(reference_answers(cast, reference));
     }
+    let bound = |name: &String| {
+        subject.tenant.as_ref() == Some(name) || subject.references.iter().any(|r| r.columns.contains(name))
+    };
+    for column in subject.columns.iter().filter(|column| guessable(column) && !bound(&column.name)) {
+        trials.extend(lookup_answers(cast, column));
+    }
+    trials
+}
+
+/// Neither dealt out by the database nor beyond guessing.
+fn guessable(column: &Column) -> bool {
+    column.base != "uuid" && !column.has_default && !column.generated && !column.always
+}
+
+/// What a trigger, a policy or a condition answers that looks a value up among all tenants: to one of the other's, and to one
+/// that the other might have.
+fn lookup_answers(cast: &Cast<'_>, column: &Column) -> Vec<Trial> {
+    let (subject, mut trials) = (cast.subject, Vec::new());
+    let value = |row: Option<&Row>| row.and_then(|row| row.values.get(&column.name).cloned().flatten());
+    let (Some(taken), Some(free)) = (value(cast.row(cast.victim)), value(cast.spare(cast.victim))) else {
+        return trials;
+    };
+    let telling = |value: &str| !cast.ground.sightings(value).is_empty();
+    let had = cast.ground.rows.iter().any(|row| value(Some(row)).as_ref() == Some(&free));
+    if had || !telling(&taken) || !telling(&free) {
+        return trials;
+    }
+    let given = |row: &&Row| row.given.iter().any(|(name, _)| *name == column.name);
+    if let (true, true, Some(mine)) = (column.may_insert, subject.rights.insert, cast.spare(cast.caller).filter(given))
+    {
+        let insert = |value: &String| cast.insert(mine, &BTreeMap::from([(column.name.clone(), Some(value.clone()))]));
+        trials.extend(answers(cast, &format!("insert, {} looked up", column.name), insert(&taken), insert(&free)));
+    }
+    if let (true, Some(row), true) = (column.may_update, cast.row(cast.caller), cast.can_name()) {
+        let update = |value: &String| {
+            let set = format!("{} = {}::{}", column.sql(), literal(value), column.kind);
+            Some(format!("UPDATE {} SET {set} WHERE {}", subject.sql(), cast.at(row)))
+        };
+        trials.extend(answers(cast, &format!("update, {} looked up", column.name), update(&taken), update(&free)));
+    }
     trials
 }
 
 /// True for a key over all tenants whose values somebody may guess.
 fn tells(subject: &Subject, unique: &Unique, subjects: &[Subject]) -> bool {
-    let guessable =
-        |column: &Column| column.base != "uuid" && !column.has_default && !column.generated && !column.always;
     // Below another tenant's parent nobody comes, or the parent's own key says so.
     let below = |name: &String| {
         subject.references.iter().any(|reference| {

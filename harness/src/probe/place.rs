@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use super::schema::{json, settings_of};
 use super::session::{Identity, Session};
+use super::subject::literal;
 use crate::error::{Error, Result};
 use crate::target::copy::{execute, quoted};
 use crate::target::database::{close, connect};
@@ -13,6 +14,9 @@ use super::engine::Door;
 
 /// The mark, in the comment of a database, that it may be written to.
 pub const MARK: &str = "partywall may write here";
+/// What the names of copies begin with, and their comments.
+const COPY: &str = "partywall_probe_";
+const COPY_MARK: &str = "a copy that partywall probe made, of ";
 
 /// How much a run may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +56,8 @@ pub struct Place {
     pub notes: Vec<String>,
     /// The database's name.
     pub database: String,
-    /// The copy, and where to remove it from.
-    copy: Option<(String, String)>,
+    /// The copy's name, and the connection to remove it from, which holds its lock as long as this process lives.
+    copy: Option<(PgConnection, String)>,
 }
 
 impl Place {
@@ -109,12 +113,14 @@ impl Place {
     }
 
     async fn make_copy(&mut self, url: &str, as_url: Option<&str>) -> Result<()> {
-        let name = format!("partywall_probe_{}", crate::seed::secret(4));
+        let name = format!("{COPY}{}", crate::seed::secret(4));
         // No one may be connected to what is copied, ourselves included.
         let elsewhere =
             ["postgres", "template1"].into_iter().find(|other| *other != self.database).unwrap_or("postgres");
         let admin = crate::postgres::with_database(url, elsewhere);
         let mut connection = connect(&admin).await?;
+        self.notes.extend(clear(&mut connection).await?);
+        execute(&mut connection, &format!("SELECT pg_advisory_lock(hashtext({}))", literal(&name))).await?;
         let statement = format!("CREATE DATABASE {} TEMPLATE {}", quoted(&name), quoted(&self.database));
         execute(&mut connection, &statement).await.map_err(|error| {
             let why = error.to_string();
@@ -126,10 +132,11 @@ impl Place {
             };
             Error::Usage(format!("no copy of {} can be made{others} ({why})", self.database))
         })?;
-        close(connection).await?;
+        let comment = literal(&format!("{COPY_MARK}{}", self.database));
+        execute(&mut connection, &format!("COMMENT ON DATABASE {} IS {comment}", quoted(&name))).await?;
         self.door.url = crate::postgres::with_database(url, &name);
         self.door.as_url = as_url.map(|url| crate::postgres::with_database(url, &name));
-        self.copy = Some((admin, name));
+        self.copy = Some((connection, name));
         Ok(())
     }
 
@@ -150,11 +157,39 @@ impl Place {
     /// # Errors
     /// The server says no.
     pub async fn close(&mut self) -> Result<()> {
-        let Some((admin, name)) = self.copy.take() else { return Ok(()) };
-        let mut connection = connect(&admin).await?;
+        let Some((mut connection, name)) = self.copy.take() else { return Ok(()) };
         execute(&mut connection, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&name))).await?;
         close(connection).await
     }
+}
+
+/// Removes copies that a probe left behind which was killed: nobody is connected to them, and nobody holds their lock.
+async fn clear(connection: &mut PgConnection) -> Result<Vec<String>> {
+    let left = format!(
+        "SELECT coalesce(json_agg(json_build_array(d.datname, shobj_description(d.oid, 'pg_database'))), '[]')::text
+         FROM pg_database d WHERE starts_with(d.datname, '{COPY}')
+           AND starts_with(shobj_description(d.oid, 'pg_database'), '{COPY_MARK}')
+           AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)"
+    );
+    let left: Vec<(String, String)> = json(connection, &left).await?;
+    let mut notes = Vec::new();
+    for (name, comment) in left {
+        let key = format!("hashtext({})", literal(&name));
+        let lock = format!("SELECT json_build_array(pg_try_advisory_lock({key}))::text");
+        if json::<Vec<bool>>(connection, &lock).await?.first() != Some(&true) {
+            continue;
+        }
+        let of = comment.trim_start_matches(COPY_MARK);
+        let dropped = execute(connection, &format!("DROP DATABASE {}", quoted(&name))).await;
+        notes.push(match dropped {
+            Ok(()) => format!("{name}, a copy of {of} that an earlier probe left behind, was removed."),
+            Err(_) => {
+                format!("{name}, a copy of {of} that an earlier probe left behind, could not be removed: drop it.")
+            }
+        });
+        execute(connection, &format!("SELECT pg_advisory_unlock({key})")).await?;
+    }
+    Ok(notes)
 }
 
 #[derive(serde::Deserialize)]

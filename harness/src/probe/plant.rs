@@ -104,6 +104,12 @@ impl<'s> Planter<'s> {
                 unplanted.push(Unplanted { table: subject.oid, why, spare: false });
             }
         }
+        // What one tenant puts into a table of nobody's, another may come upon; where no row can be made, none is tried.
+        for number in (0..self.subjects.len()).filter(|number| self.subjects[*number].is_shared()) {
+            for tenant in 0..ground.tenants.len() {
+                ground.spares.extend(self.row(ground, number, Some(tenant), ROWS, false).await?.ok());
+            }
+        }
         ground.learn();
         Ok(unplanted)
     }

@@ -175,6 +175,9 @@ impl Probe {
                 }
             }
         }
+        let columns: Vec<&Subject> =
+            schema.subjects.iter().filter(|s| s.owned && s.tenant.is_some() && s.kind != Kind::Partition).collect();
+        ground.meet(tenants::ids(&mut session, &columns).await?);
         if ground.tenants.len() < 2 {
             return Err(Error::Usage(
                 "two tenants are needed, and there are fewer with rows: probe a copy, where rows are planted".into(),

@@ -34,6 +34,8 @@ SELECT coalesce(json_agg(s ORDER BY s.schema, s.name), '[]')::text FROM (
   (SELECT min(i.inhparent::int8) FROM pg_inherits i WHERE i.inhrelid = c.oid) AS parent,
   pg_get_userbyid(c.relowner) AS owner, EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
    OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1') AS triggers,
+  coalesce((SELECT json_agg(f.prosrc) FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+   WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'), '[]') AS happens,
   c.relkind = 'S' AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'i') AS identity,
   json_build_object('usage', has_schema_privilege(R, n.oid, 'USAGE'),
    'select', CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(R, c.oid, 'SELECT') ELSE has_any_column_privilege(R, c.oid, 'SELECT') END,

@@ -161,6 +161,9 @@ pub struct Subject {
     /// True where a tenant owns its rows.
     #[serde(default)]
     pub owned: bool,
+    /// True for one that the configuration calls no tenant's.
+    #[serde(default)]
+    pub platform: bool,
     /// Its keys.
     pub uniques: Vec<Unique>,
     /// Its foreign keys.
@@ -173,6 +176,9 @@ pub struct Subject {
     pub owner: String,
     /// True where something of the database's own happens when it is written to.
     pub triggers: bool,
+    /// What its triggers' functions say.
+    #[serde(default)]
+    pub happens: Vec<String>,
     /// What the database role may do.
     pub rights: Rights,
     /// True for a sequence that fills a column without a grant of its own.
@@ -210,6 +216,13 @@ impl Subject {
     pub fn is_root(&self) -> bool {
         let Some(tenant) = &self.tenant else { return false };
         self.uniques.iter().any(|unique| !unique.partial && !unique.exclusion && unique.columns == [tenant.clone()])
+    }
+
+    /// True for a table of nobody's in which the database role may put a document, and read it.
+    pub fn is_shared(&self) -> bool {
+        let document = |column: &Column| column.base.starts_with("json") && column.may_select && column.may_insert;
+        let open = self.rights.usage && self.rights.select && self.rights.insert;
+        self.kind.is_leaf() && !self.owned && !self.platform && open && self.columns.iter().any(document)
     }
 
     /// The statements that fill a materialised view anew with all rows there are; `all` where the privileged role may stand in

@@ -24,6 +24,7 @@ pub async fn find(
     let catalog = Catalog::read(connection).await?;
     let tenancy = Tenancy::read(&catalog, config, &[role.to_string()])?;
     for subject in subjects.iter_mut() {
+        subject.platform = config.is_platform(&subject.title(), &subject.name);
         let Some(table) = u32::try_from(subject.oid).ok().and_then(|oid| tenancy.table(oid as Oid)) else { continue };
         subject.owned = subject.kind.is_table();
         subject.tenant = table.column.clone().filter(|name| subject.column(name).is_some());

@@ -86,11 +86,20 @@ pub async fn made(
     Ok(tenants)
 }
 
-/// Tenants that are there: those with rows in the most of `tables`. Owners are numbered from `first`.
+/// Two tenants that are there: those with rows in the most of `tables`. Owners are numbered from `first`.
 ///
 /// # Errors
 /// The server does not answer.
 pub async fn found(session: &mut Session, tables: &[&Subject], first: u32) -> Result<Vec<Tenant>> {
+    let tenants = ids(session, tables).await?.into_iter().take(2).zip(first..);
+    Ok(tenants.map(|(id, number)| Tenant { owner: Owner::new(number), context: vec![], id, planted: false }).collect())
+}
+
+/// Ids of the tenants that are there, those with rows in the most of `tables` first.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn ids(session: &mut Session, tables: &[&Subject]) -> Result<Vec<String>> {
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     for subject in tables {
         let Some(column) = &subject.tenant else { continue };
@@ -106,10 +115,7 @@ pub async fn found(session: &mut Session, tables: &[&Subject], first: u32) -> Re
     }
     let mut seen: Vec<(u64, String)> = seen.into_iter().map(|(id, tables)| (tables, id)).collect();
     seen.sort_by(|a, b| b.cmp(a));
-    let tenants = seen.into_iter().take(2).zip(first..);
-    Ok(tenants
-        .map(|((_, id), number)| Tenant { owner: Owner::new(number), context: vec![], id, planted: false })
-        .collect())
+    Ok(seen.into_iter().map(|(_, id)| id).collect())
 }
 
 /// Finds, for each tenant, what has to be bound so that it sees rows of its own: its id, or where that shows nothing, a

@@ -13,6 +13,7 @@ use super::reads::reads;
 use super::schema::Schema;
 use super::subject::{Kind, Subject};
 use super::trial::Trial;
+use super::triggered::{handed_on, triggered};
 use super::writes::writes;
 
 /// Tables that are read for what is left on a connection.
@@ -76,6 +77,10 @@ impl Made<'_> {
             if planted && (subject.owned || !subject.kind.is_table()) {
                 trials.extend(writes(&cast));
                 trials.extend(keys(&cast, &self.schema.subjects));
+                trials.extend(triggered(&cast));
+            }
+            if planted && subject.is_shared() {
+                trials.extend(handed_on(&cast));
             }
             let answers = matches!(subject.kind, Kind::View | Kind::Materialised | Kind::Foreign);
             if planted && answers && subject.rights.select {

@@ -34,6 +34,8 @@ enum Sign {
     Number(String, u64, u64),
     /// A reader has to tell.
     Unknown,
+    /// No answer tells.
+    Elsewhere(&'static str),
 }
 
 /// The script. Credentials are taken from variables, which it names and refuses to run without.
@@ -119,6 +121,19 @@ fn visible(ground: &Ground, actor: &Principal, table: &str, row: u32) -> bool {
 }
 
 fn sign(evidence: &Evidence, ground: &Ground, steps: &[&Step], step: &Step, foreign: &[Sighting]) -> Sign {
+    let elsewhere = match (evidence.oracle, evidence.requirement.as_str()) {
+        (OracleId::Noninterference, _) => {
+            Some("how the answer differs from that of a copy in which the other tenants have and do other things")
+        }
+        (OracleId::WriteContainment, _) => Some("what the database holds of other tenants before and after"),
+        (_, "store/logs") => Some("what the target writes to its log"),
+        (_, "store/objects") => Some("what the target keeps among its objects"),
+        (_, "work/webhook") => Some("what arrives at the address that each tenant gave: put one of yours in its place"),
+        _ => None,
+    };
+    if let Some(place) = elsewhere {
+        return Sign::Elsewhere(place);
+    }
     let denied = matches!(step.expect.answer, Answer::Denied | Answer::Refused);
     match (evidence.oracle, evidence.requirement.as_str()) {
         (OracleId::CanarySighting, _) => Sign::Shown(marks(ground, steps, step, foreign)),
@@ -202,6 +217,7 @@ fn looked_for(sign: &Sign) -> String {
         Sign::Missing(_) => "Look for: rows of the sender's own that are not there.".into(),
         Sign::Success => "Look for: a status of 200 to 299, where a refusal was due.".into(),
         Sign::Number(field, least, most) => format!("Look for: `{field}` below {least} or above {most}."),
+        Sign::Elsewhere(place) => format!("Look at {place}; curl alone cannot show it."),
         Sign::Unknown => "Look for: what the sentence above says; this script cannot tell.".into(),
     }
 }
@@ -238,6 +254,9 @@ fn judged(sign: &Sign) -> String {
             let test =
                 format!("[ -n \"$number\" ] && {{ [ \"$number\" -lt {least} ] || [ \"$number\" -gt {most} ]; }}");
             answer + &told(&test, "The leak shows: the number is not a count of the sender's own rows.")
+        }
+        Sign::Elsewhere(place) => {
+            format!("{show}echo {} >&2\nexit 1\n", quoted(&format!("Sent. No answer shows it: look at {place}.")))
         }
         Sign::Unknown => format!("{show}echo 'Compare the answer with what the sentence says.' >&2\nexit 1\n"),
     }

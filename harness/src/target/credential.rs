@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a principal proves itself. In `send`, `body` and `claims`: `{tenant}` (its id, as the service knows it),
-/// `{role}`, and beside given tenants `{given:NAME}`, what `env` names.
+/// `{role}`; beside planted tenants `{TABLE.COLUMN}` of the principal's planted row, beside given ones `{given:NAME}`, what
+/// `env` names.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case", tag = "kind")]
 pub enum Credential {
@@ -16,6 +17,9 @@ pub enum Credential {
         path: String,
         /// Its JSON body.
         body: serde_json::Value,
+        /// The name in `{given:NAME}` that is its secret: all else that is given says whose account it is.
+        #[serde(default = "default_secret")]
+        secret: String,
         /// JSON pointer to the token in the answer, or `cookie:NAME`.
         token: String,
         /// Where the token goes.
@@ -64,6 +68,10 @@ pub enum Credential {
         /// The words.
         send: Send,
     },
+}
+
+fn default_secret() -> String {
+    "password".into()
 }
 
 fn default_lives_s() -> u64 {

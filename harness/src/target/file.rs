@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::Relation;
 use crate::error::{Error, Result};
 use crate::target::credential::Credential;
+use crate::target::retention::Retention;
 use crate::target::tenants::{GivenTenant, Values};
 
 /// A service under test.
@@ -50,6 +51,9 @@ pub struct TargetFile {
     /// How a credential is had, by name.
     #[serde(default)]
     pub credential: BTreeMap<String, Credential>,
+    /// What goes by its age.
+    #[serde(default)]
+    pub retention: Option<Retention>,
     /// The application roles.
     pub role: Vec<Role>,
     /// What each operation of the document is about, and who may call it.
@@ -61,7 +65,7 @@ fn default_timeout_s() -> u64 {
 }
 
 /// How the service is started. In `args` and `env`: `{address}` (host:port to listen on), `{port}`, `{pool_size}`,
-/// `{secret:N}` (N random bytes as hex, made once a run), `{objects}` (an empty folder of the run: what the service
+/// `{secret:N}` (N random bytes as hex, made once a run), `{env:NAME}` (what that variable holds), `{objects}` (an empty folder of the run: what the service
 /// keeps there is looked at, each object below a path that names its tenant by id), `{database}` (administrator's URL), `{database:ROLE}`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -148,10 +152,24 @@ pub struct Wiretap {
     /// How long a tenant is bound.
     #[serde(default)]
     pub span: Span,
+    /// What the service is told when it asks for encryption.
+    #[serde(default)]
+    pub tls: Tls,
     /// What is read while no tenant is bound, as at sign-in: a database role, and the planted tables (`TABLE`) or columns
     /// (`TABLE.COLUMN`) of which it may.
     #[serde(default)]
     pub unbound: BTreeMap<String, Vec<String>>,
+}
+
+/// What a client of the wiretap's is told when it asks for encryption.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tls {
+    /// That there is none.
+    #[default]
+    Refuse,
+    /// That it may: it is shown a certificate that was made for the run, which nobody vouches for.
+    Terminate,
 }
 
 /// How long a tenant is bound to a connection.
@@ -208,8 +226,9 @@ pub struct PlantTable {
     /// With `per = "row"`: the application roles whose principals act in turn; row 0 is the first one's.
     #[serde(default)]
     pub actors: Vec<String>,
-    /// Column to generator: `tenant` (its id), `principal` (the row's principal's id), `principal:ROLE`, `actor` (the
-    /// acting principal's id), `ref:TABLE` (the id of the same row there), `role`, `uuid`, `text`, `email`,
+    /// Column to generator: `tenant` (its id: a UUID, or what the first table planted per tenant has as `id`, as `bigint`
+    /// or `text`), `principal` (the row's principal's id, a UUID), `principal:ROLE` and `actor` (the id of that or of the
+    /// acting principal, as the first table that plants it has it), `ref:TABLE` (the id of the same row there), `role`, `uuid`, `text`, `email`,
     /// `timestamptz`, `inet`, `json`, `content:NAME` (as `json`, within a document of `scenarios/content/`), `bytea`,
     /// `bigint`, `collide` (the same in every tenant), `password` (argon2id hash), `secret_sha256`, `choice:a|b|c`,
     /// `value:TEXT`. With `by` also what the service makes, learnt from the owner's own answers: `learnt:POINTER` (in the
@@ -264,7 +283,7 @@ pub struct Access {
     /// The planted table whose rows it shows, changes or makes.
     #[serde(default)]
     pub table: Option<String>,
-    /// Parameters that hold a planted value: name to `TABLE.COLUMN`.
+    /// Parameters that hold a planted value: name to `TABLE.COLUMN`, or to `tenant` for the tenant's id.
     #[serde(default)]
     pub params: BTreeMap<String, String>,
     /// Query parameters that every request has, as they stand here.
@@ -282,8 +301,9 @@ pub struct Access {
     /// JSON pointer to the id of what it made.
     #[serde(default)]
     pub creates: Option<String>,
-    /// Its body where the document does not say enough; `{TABLE.COLUMN}` and `{password}` as in a credential,
-    /// `{captured:NAME}` from `prepare`, `{text}` and `{email}` a fresh canary.
+    /// Its body where the document does not say enough; `{password}` as in a credential, `{TABLE.COLUMN}` of the
+    /// principal's own row, or of a row that the request is about, `{tenant}` its tenant's id, `{captured:NAME}` from
+    /// `prepare`, `{text}`, `{email}` and `{base64}` a fresh canary.
     #[serde(default)]
     pub body: Option<serde_json::Value>,
     /// The body by which it is told to send news of its tenant to an address, as a webhook; as `body`, with `{sink}` where
@@ -330,12 +350,18 @@ pub struct Prepare {
 pub struct ListShape {
     /// JSON pointer to the array of rows.
     pub items: String,
-    /// JSON pointer to the next cursor.
+    /// JSON pointer to the next cursor, or to an address that has it in its query.
     #[serde(default)]
     pub next: Option<String>,
     /// Query parameter that takes it.
     #[serde(default)]
     pub cursor: Option<String>,
+    /// Query parameter that says how many rows to leave out, where a list goes on by that.
+    #[serde(default)]
+    pub offset: Option<String>,
+    /// Query parameter that numbers the page, the first one 1, where a list goes on by that.
+    #[serde(default)]
+    pub page: Option<String>,
     /// Query parameter that bounds a page.
     #[serde(default)]
     pub limit: Option<String>,
@@ -404,6 +430,7 @@ impl TargetFile {
             known("credential", &role.credential, &credentials)?;
         }
         crate::target::tenants::check(self)?;
+        crate::target::retention::check(self)?;
         for word in self.wiretap.iter().flat_map(|wiretap| wiretap.unbound.values().flatten()) {
             let columns =
                 |table: &PlantTable| table.columns.keys().map(|c| format!("{}.{c}", table.name)).collect::<Vec<_>>();
@@ -426,7 +453,7 @@ impl TargetFile {
             if let Some(table) = &operation.table {
                 known("planted table", table, &tables)?;
             }
-            for reference in operation.params.values() {
+            for reference in operation.params.values().filter(|reference| *reference != super::named::TENANT) {
                 let (table, column) = reference.split_once('.').unwrap_or((reference, ""));
                 known("planted table", table, &tables)?;
                 let columns: Vec<&str> = self
@@ -457,7 +484,7 @@ impl TargetFile {
 
     /// The channels that can be listened on: HTTP and the document always; SQL where there is a database; the wiretap where it has a place; the log
     /// of what is launched, its objects where it is told a folder for them; the mint, where credentials are made here;
-    /// webhooks, where it can be told of some.
+    /// webhooks, where it can be told of some; a plain connection, where no TLS is around it; retention, where rows can be planted that are old.
     pub fn channels(&self) -> Vec<&'static str> {
         let mut open = vec!["http", "spec"];
         if self.database.is_some() {
@@ -477,6 +504,12 @@ impl TargetFile {
         }
         if self.operation.iter().any(|access| access.sink.is_some()) {
             open.push("webhook");
+        }
+        if self.base_url.as_ref().is_none_or(|url| url.starts_with("http://")) {
+            open.push("plain");
+        }
+        if self.retention.is_some() && self.database.is_some() {
+            open.push("retention");
         }
         open
     }

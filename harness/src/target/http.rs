@@ -11,7 +11,7 @@ use crate::plan::Request;
 use crate::target::identity::Presented;
 
 /// Bytes of a body read; what is longer is cut there.
-const BODY_MAX: usize = 32 << 20;
+pub(super) const BODY_MAX: usize = 32 << 20;
 
 /// A client of its own: one keep-alive connection while requests come one at a time, no redirects, no proxy.
 ///
@@ -54,6 +54,16 @@ pub fn url_of(request: &Request, fill: &dyn Fn(&str) -> String) -> String {
     url
 }
 
+/// `url` with what of the credential belongs there.
+pub(super) fn addressed(url: &str, credential: &Presented) -> String {
+    let mut url = url.to_string();
+    for (name, value) in &credential.query {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str(&format!("{}={}", encode(name), encode(value)));
+    }
+    url
+}
+
 /// Sends `request`, whose placeholders are filled in, to `url`, and reads the whole answer, or what came of it when the
 /// client goes away after `cut`.
 ///
@@ -71,12 +81,7 @@ pub async fn exchange(
         if e.is_timeout() { Outcome::TimedOut } else { Outcome::Failed { why: without_url(e) } }
     };
     let method = Method::from_bytes(request.method.as_bytes()).unwrap_or(Method::GET);
-    let mut url = format!("{base_url}{url}");
-    for (name, value) in &credential.query {
-        url.push(if url.contains('?') { '&' } else { '?' });
-        url.push_str(&format!("{}={}", encode(name), encode(value)));
-    }
-    let mut builder = client.request(method, url);
+    let mut builder = client.request(method, format!("{base_url}{}", addressed(url, credential)));
     for (name, value) in request.headers.iter().chain(&credential.headers) {
         builder = builder.header(name, value);
     }

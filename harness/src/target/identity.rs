@@ -144,7 +144,7 @@ impl Identities {
         // Who limits how fast we ask is asked one by one.
         let at_once = if plan.bounds.rate_limit.is_some() { 1 } else { plan.bounds.workers as usize };
         let issued = wanting.into_iter().map(async |(owner, role, principal)| {
-            let words = Words::of(plan, secrets, owner, &role.name)?;
+            let words = Words::of(plan, holdings, secrets, owner, &role.name)?;
             let credential = &plan.target.credential[&role.credential];
             let token = issuer.token(credential, role, owner, &words).await?;
             let flawed = issuer.flawed(credential, role, &words)?;
@@ -212,7 +212,7 @@ impl Issuer<'_> {
     }
 
     /// The same credential with each flaw that it can be made with.
-    fn flawed(&self, credential: &Credential, role: &Role, words: &Words) -> Result<BTreeMap<Flaw, String>> {
+    fn flawed(&self, credential: &Credential, role: &Role, words: &Words<'_>) -> Result<BTreeMap<Flaw, String>> {
         let (Credential::Jwt { claims, .. }, Some(signer)) = (credential, self.signer(credential, role)?) else {
             return Ok(BTreeMap::new());
         };
@@ -223,7 +223,7 @@ impl Issuer<'_> {
         made.collect()
     }
 
-    async fn token(&self, credential: &Credential, role: &Role, owner: Owner, words: &Words) -> Result<String> {
+    async fn token(&self, credential: &Credential, role: &Role, owner: Owner, words: &Words<'_>) -> Result<String> {
         let principal = self.holdings.principal(owner, &role.name);
         match credential {
             Credential::Secret { prefix, .. } => Ok(format!("{prefix}{}", self.secrets.of(&principal))),
@@ -254,14 +254,16 @@ fn unsigned_by(role: &Role, why: &str) -> Error {
 }
 
 /// What the templates of one principal's credential stand for.
-struct Words {
-    tenant: String,
+struct Words<'a> {
+    tenant: Value,
     role: String,
     given: BTreeMap<String, String>,
+    /// Where tenants are planted: `{TABLE.COLUMN}` is of the principal's own row.
+    planted: Option<(&'a Holdings, Owner)>,
 }
 
-impl Words {
-    fn of(plan: &Plan, secrets: &Secrets, owner: Owner, role: &str) -> Result<Self> {
+impl<'a> Words<'a> {
+    fn of(plan: &Plan, holdings: &'a Holdings, secrets: &Secrets, owner: Owner, role: &str) -> Result<Self> {
         let target = &plan.target;
         let tenant = target.tenant.get(owner.index() as usize);
         let (values, place) = match tenant {
@@ -272,23 +274,35 @@ impl Words {
         for (name, variable) in values.into_iter().flatten() {
             given.insert(name.clone(), secrets.variables.get(variable, &place)?);
         }
+        let planted = target.tenant.is_empty().then_some((holdings, owner));
         let id = match tenant {
-            Some(tenant) => secrets.tenant_id(tenant)?.unwrap_or_default(),
-            None => String::new(),
+            Some(tenant) => secrets.tenant_id(tenant)?.unwrap_or_default().into(),
+            None if planted.is_some() && owner != Owner::PLATFORM => holdings.tenant_json(owner),
+            None => String::new().into(),
         };
-        Ok(Self { tenant: id, role: role.into(), given })
+        Ok(Self { tenant: id, role: role.into(), given, planted })
     }
 
     fn fill_text(&self, text: &str) -> String {
-        let mut out = text.replace("{tenant}", &self.tenant).replace("{role}", &self.role);
+        let tenant = crate::plan::text_of(&self.tenant);
+        let mut out = text.replace("{tenant}", &tenant).replace("{role}", &self.role);
         for (name, value) in &self.given {
             out = out.replace(&format!("{{given:{name}}}"), value);
+        }
+        let references = text.split('{').skip(1).filter_map(|part| part.split('}').next()?.split_once('.'));
+        for ((table, column), (holdings, owner)) in
+            references.zip(std::iter::repeat(self.planted).map_while(|planted| planted))
+        {
+            if let Ok(value) = crate::plan::principal_value(holdings, owner, &self.role, table, column) {
+                out = out.replace(&format!("{{{table}.{column}}}"), &value);
+            }
         }
         out
     }
 
     fn fill(&self, template: &Value) -> Value {
         match template {
+            Value::String(text) if text == "{tenant}" => self.tenant.clone(),
             Value::String(text) => Value::String(self.fill_text(text)),
             Value::Object(fields) => Value::Object(fields.iter().map(|(k, v)| (k.clone(), self.fill(v))).collect()),
             Value::Array(items) => items.iter().map(|item| self.fill(item)).collect(),

@@ -29,7 +29,7 @@ pub async fn inspect(urls: &[String], holdings: &Holdings, scanner: &Scanner) ->
         }
         close(connection).await?;
     }
-    Ok(Snapshot { tables: readers.into_iter().map(Reader::finish).collect() })
+    Ok(Snapshot { aged: false, tables: readers.into_iter().map(Reader::finish).collect() })
 }
 
 /// Reads one planted table, wherever it is.
@@ -52,7 +52,10 @@ impl<'h> Reader<'h> {
             found.map(|(column, _)| column.as_str())
         };
         let home = if table.per == Per::Tenant { column(&["tenant"]) } else { None };
-        let key = home.or_else(|| column(&["uuid", "principal"])).or_else(|| column(&["text", "email"]))?;
+        let key = home
+            .or_else(|| column(&["uuid", "principal"]))
+            .or_else(|| column(&["bigint"]))
+            .or_else(|| column(&["text", "email"]))?;
         let platform = holdings.is_platform(table).then_some(Owner::PLATFORM);
         let owners: Vec<Owner> = platform.map_or_else(|| holdings.owners().collect(), |owner| vec![owner]);
         let mut rows = HashMap::new();

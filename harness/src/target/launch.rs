@@ -48,9 +48,9 @@ impl Surroundings {
         }
     }
 
-    /// The same, with whatever is launched led through `address` to its database.
-    pub fn through(&self, address: SocketAddr) -> Self {
-        let led = |url: &String| wiretap::through(url, address).unwrap_or_else(|| url.clone());
+    /// The same, with whatever is launched led through `address` to its database, `encrypted` up to there or not.
+    pub fn through(&self, address: SocketAddr, encrypted: bool) -> Self {
+        let led = |url: &String| wiretap::through(url, address, encrypted).unwrap_or_else(|| url.clone());
         let role_urls = self.role_urls.iter().map(|(role, url)| (role.clone(), led(url))).collect();
         Self { admin_url: self.admin_url.as_ref().map(led), role_urls, ..self.clone() }
     }
@@ -93,6 +93,7 @@ impl Surroundings {
                 let role = self.instead.get(role).map_or(role, String::as_str);
                 self.role_urls.get(role).cloned()
             }
+            Some(("env", name)) => std::env::var(name).ok().filter(|value| !value.is_empty()),
             Some(("secret", bytes)) => self.secrets.get(&bytes.parse().ok()?).cloned(),
             Some(_) => None,
         }
@@ -300,11 +301,13 @@ pub async fn run(words: &[String], program: &Path, surroundings: &Surroundings) 
 
 /// Why nothing stands for a placeholder: it is not known, or what it stands for is not there.
 fn unfilled(word: &str) -> Error {
-    const KNOWN: [&str; 7] = ["address", "port", "pool_size", "database", "database:ROLE", "objects", "secret:N"];
+    const KNOWN: [&str; 8] =
+        ["address", "port", "pool_size", "database", "database:ROLE", "objects", "secret:N", "env:NAME"];
     let missing = match word.split_once(':') {
         None if word == "database" => "the target file has no [database]",
         None if word == "objects" => "objects are kept by none but a target that is launched here",
         Some(("database", _)) => "its database role is not among [database] roles",
+        Some(("env", _)) => "that environment variable is not set",
         Some(("secret", _)) => "it takes a number of bytes: {secret:32}",
         _ => return crate::error::unknown("placeholder", word, KNOWN),
     };
@@ -322,6 +325,7 @@ mod tests {
         assert_eq!(fill("{{\"port\":{port}}}").as_deref(), Ok("{\"port\":80}"));
         assert!(fill("{prot}").is_err_and(|e| e.contains("did you mean `port`")));
         assert!(fill("{database:app}").is_err_and(|e| e.contains("[database] roles") && !e.contains("did you mean")));
+        assert!(fill("{env:PARTYWALL_TEST_NEVER_SET}").is_err_and(|e| e.contains("is not set")));
         for lone in ["{port", "port}", "{"] {
             assert!(fill(lone).is_err_and(|e| e.contains("lone")), "{lone}");
         }

@@ -2,6 +2,7 @@
 //! know HTTP or the Postgres protocol.
 
 mod altered;
+pub mod connection;
 pub mod copy;
 pub mod credential;
 pub mod database;
@@ -11,6 +12,9 @@ pub mod identity;
 pub mod inspect;
 mod jwt;
 pub mod launch;
+pub mod named;
 pub mod openapi;
+mod paging;
+pub mod retention;
 pub mod sink;
 pub mod tenants;

@@ -19,8 +19,7 @@ use crate::error::{Error, Result};
 const DELIVERY_MAX: usize = 4 << 20;
 /// Bytes that wait to be read; beyond them a target is told to come again.
 const WAITING_MAX: usize = 64 << 20;
-/// How long the last deliveries are waited for, and how long none may have come.
-const LAST_MAX: Duration = Duration::from_secs(10);
+/// How long none may have come until the last ones have.
 const QUIET: Duration = Duration::from_millis(1_500);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -105,10 +104,10 @@ impl Sinks {
         std::mem::take(&mut state.waiting)
     }
 
-    /// Waits until something was sent to every address that was told, and no more comes; bounded.
-    pub async fn settled(&self) {
+    /// Waits until something was sent to every address that was told, and no more comes; for `longest` at most.
+    pub async fn settled(&self, longest: Duration) {
         let began = Instant::now();
-        while began.elapsed() < LAST_MAX {
+        while began.elapsed() < longest {
             let (all, quiet) = {
                 let state = self.kept.state();
                 let since = state.last.unwrap_or(began).max(began);

@@ -7,6 +7,9 @@ use crate::wire::{State, Who};
 /// Advisory locks of one connection that are told apart.
 const LOCKS_MAX: usize = 16;
 
+/// Statements prepared by name on one connection that do something here.
+const PREPARED_MAX: usize = 256;
+
 /// Finds whom a value names.
 pub trait Naming {
     /// Whom; none for an empty value, and for one of a place that names nobody.
@@ -58,6 +61,8 @@ pub struct Context {
     held: Vec<Held>,
     /// As they were when the last transaction had ended.
     committed: (Vec<Slot>, Vec<Held>),
+    /// What statements that were prepared by name do.
+    prepared: Vec<(String, Vec<Act>)>,
     savepoints: Vec<(String, Vec<Slot>, Vec<Held>)>,
     bound: Vec<Who>,
     /// Whether a transaction was begun, and has not ended.
@@ -147,13 +152,35 @@ impl Context {
             Act::DiscardAll => {
                 self.slots.iter_mut().for_each(|slot| (slot.session, slot.local) = (None, None));
                 self.held.clear();
+                self.prepared.clear();
             }
             Act::Leave(state, name) => self.leave(*state, name, by),
             Act::LeaveIf(state) if !given.refused => self.leave(*state, "", by),
-            Act::LeaveIf(_) | Act::Execute(_) => {}
+            Act::LeaveIf(_) => {}
+            Act::Prepare(name, does) => {
+                self.prepared.retain(|(known, _)| known != name);
+                if self.prepared.len() < PREPARED_MAX {
+                    self.prepared.push((name.clone(), does.clone()));
+                }
+            }
+            Act::Execute(name, values) => self.execute(name, values, given, naming),
             Act::Take(state, name) => self.take(*state, name.as_deref()),
         }
         self.bind();
+    }
+
+    /// What was prepared under `name` is run with `values`.
+    fn execute(&mut self, name: &str, values: &[Value], given: Given<'_>, naming: &impl Naming) {
+        let Some((_, does)) = self.prepared.iter().find(|(known, _)| known == name).cloned() else { return };
+        let value = |value: &Value| match value {
+            Value::Text(text) => Some(Box::from(text.as_bytes())),
+            Value::Parameter(number) => given.parameters.get(usize::from(*number).wrapping_sub(1)).cloned().flatten(),
+            Value::Unknown => None,
+        };
+        let parameters: Vec<Option<Box<[u8]>>> = values.iter().map(value).collect();
+        for act in &does {
+            self.act(act, Given { parameters: &parameters, ..given }, naming);
+        }
     }
 
     fn set(&mut self, setting: &str, value: &Value, local: bool, given: Given<'_>, naming: &impl Naming) {
@@ -289,6 +316,10 @@ mod tests {
             ("BEGIN; SAVEPOINT a; SET t = '2'; RELEASE a; COMMIT", &[2], &[2]),
             ("BEGIN; SELECT * FROM enter('3'); SET LOCAL t = '3'", &[3], &[]),
             ("BEGIN; SELECT * FROM enter('3'); SET LOCAL t = '4'", &[3, 4], &[]),
+            ("PREPARE p AS SELECT set_config('t', $1, true); BEGIN; EXECUTE p('6')", &[6], &[]),
+            ("PREPARE p AS SELECT set_config('t', $1, true)", &[], &[]),
+            ("BEGIN; DO $$ BEGIN PERFORM set_config('t', '6', true); END $$", &[6], &[]),
+            ("DO $$ BEGIN IF true THEN SET t = '6'; END IF; END $$", &[6], &[6]),
             ("SET search_path = tenant_5", &[5], &[5]),
             ("BEGIN; SET LOCAL ROLE tenant_5", &[5], &[]),
         ] {

@@ -117,6 +117,35 @@ impl Reader {
         self.passed += bytes;
     }
 
+    /// What the client sent up to where it waits for an answer, if it begins here and is all there.
+    pub fn batch(&self) -> Option<&[u8]> {
+        let vetted = self.header.min(self.end);
+        let mut at = self.start;
+        while self.long.is_none() && self.start == self.passed && at + HEADER <= vetted {
+            let (tag, length) = header(&self.bytes[at..]);
+            at += 1 + length;
+            match tag {
+                _ if at > vetted => return None,
+                b'Q' | b'S' => return Some(&self.bytes[self.start..at]),
+                b'P' | b'B' | b'D' | b'E' | b'C' => {}
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// Takes [`Reader::batch`] for judged and passed on.
+    pub fn skip_batch(&mut self) {
+        let length = self.batch().map_or(0, <[u8]>::len);
+        self.start += length;
+        self.passed += length;
+    }
+
+    /// Takes what was judged for passed on.
+    pub fn pass_judged(&mut self) {
+        self.passed = self.start;
+    }
+
     /// Whose direction it is.
     pub fn sender(&self) -> Sender {
         self.sender
@@ -225,6 +254,11 @@ impl<'b> Body<'b> {
         Self(body)
     }
 
+    /// Whether nothing is left of it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Text up to a zero.
     pub fn text(&mut self) -> Option<&'b [u8]> {
         let end = memchr::memchr(0, self.0)?;
@@ -257,25 +291,30 @@ impl<'b> Body<'b> {
 }
 
 /// An error that ends a connection, as Postgres says it: SQLSTATE 08P01 (protocol violation) and the like.
-pub fn fatal(code: &str, message: &str) -> Vec<u8> {
+pub fn fatal(code: &str, words: &str) -> Vec<u8> {
     let mut body = Vec::new();
-    for (field, text) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', code), (b'M', message)] {
+    for (field, text) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', code), (b'M', words)] {
         body.push(field);
         body.extend(text.bytes().filter(|byte| *byte != 0));
         body.push(0);
     }
     body.push(0);
-    let length = body.len() as u32 + 4;
-    [&[b'E'][..], &length.to_be_bytes(), &body].concat()
+    message(b'E', &body)
+}
+
+/// A simple query.
+pub fn query(text: &str) -> Vec<u8> {
+    message(b'Q', &[text.as_bytes(), &[0]].concat())
+}
+
+/// A message of type `tag`.
+pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-        [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
-    }
 
     /// The pieces of `stream`, which comes `step` bytes at a time, and what was passed on.
     async fn read(

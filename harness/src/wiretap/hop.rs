@@ -52,7 +52,7 @@ impl Drop for Hop {
 }
 
 async fn serve(mut client: TcpStream, upstream: SocketAddr) {
-    let refusal = match startup::open(&mut client).await {
+    let refusal = match startup::open(&mut client, false).await {
         Ok(None) => return,
         Err(refusal) => refusal,
         Ok(Some(opening)) => match TcpStream::connect(upstream).await {
@@ -73,6 +73,7 @@ async fn converse(mut client: TcpStream, mut server: TcpStream, opening: Opening
             // The pooler closes once it has acted on it.
             return server.read(&mut [0; 1]).await.map(drop);
         }
+        Opening::Encrypted => return Ok(()),
         Opening::Session(start, _) => start,
     };
     server.write_all(&start).await?;

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use super::context::Naming;
 use super::frame;
+use super::nested;
 use super::ownership::Ownership;
 use super::statement::{Binding, PLACES};
 use crate::canary::{Owner, Scanner, Sighting};
@@ -34,10 +35,17 @@ impl Lens {
         self.scanner.scan(bytes, report);
     }
 
-    /// Reports the canary that a value is in binary, where only its length tells it from others: a number, an instant, an
-    /// address.
+    /// Reports the canaries that a value is in binary, or holds as an array, a composite or a range does, where only their
+    /// length tells them from others: a number, an instant, an address.
     pub(super) fn scan_value(&self, value: &[u8], report: &mut dyn FnMut(Sighting)) {
-        self.scanner.binary(value).into_iter().for_each(report);
+        let binary = |value: &[u8]| {
+            let whole = || self.scanner.binary(&nested::numeric(value)?.to_be_bytes());
+            self.scanner.binary(value).or_else(whole)
+        };
+        match binary(value) {
+            Some(sighting) => report(sighting),
+            None => nested::values(value, &mut |part| binary(part).into_iter().for_each(&mut *report)),
+        }
     }
 
     /// [`Lens::scan_value`] for each value of a row, whose message begins at `at`.

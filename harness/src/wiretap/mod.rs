@@ -4,17 +4,23 @@
 mod account;
 mod context;
 mod expected;
+mod fault;
 mod frame;
 mod hop;
 mod lens;
+mod nested;
 mod ownership;
 mod relay;
 mod rows;
 mod session;
 mod startup;
 mod statement;
+mod stream;
+mod through;
+mod tls;
 mod token;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -24,14 +30,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use fault::Faults;
 pub use hop::Hop;
 pub use lens::Lens;
 pub use statement::Binding;
+pub use through::through;
+pub use tls::{Identity, Trust};
 
+use self::fault::Wounds;
 use self::ownership::Ownership;
 use self::relay::Broken;
 use self::session::Session;
 use self::startup::Opening;
+use self::stream::Stream;
 use crate::error::{Error, Result};
 use crate::wire::Wire;
 
@@ -59,36 +70,66 @@ impl FromStr for Upstream {
 }
 
 impl Upstream {
-    /// The place that a database's URL names; none where it asks for encryption, which is not spoken here.
+    /// The place that a database's URL names.
     pub fn of_url(url: &str) -> Option<Self> {
         let (_, rest) = url.split_once("://")?;
-        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let encrypted = query.split('&').any(|word| {
-            word.split_once('=')
-                .is_some_and(|(name, mode)| name == "sslmode" && !["disable", "allow", "prefer"].contains(&mode))
-        });
+        let place = rest.split('?').next().unwrap_or(rest);
         let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-        let host = place.split('/').next().filter(|host| !host.is_empty() && !encrypted)?;
+        let host = place.split('/').next().filter(|host| !host.is_empty())?;
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         if has_port { host.parse().ok() } else { Some(Self::Tcp(host.into(), 5432)) }
     }
 }
 
-/// `url` with another address in it.
-pub fn through(url: &str, address: SocketAddr) -> Option<String> {
-    let start = url.find("://")? + 3;
-    let end = url[start..].find(['/', '?']).map_or(url.len(), |at| start + at);
-    let user = url[start..end].rfind('@').map_or(start, |at| start + at + 1);
-    Some(format!("{}{address}{}", &url[..user], &url[end..]))
+/// How a wiretap speaks, either way: by default in the open.
+#[derive(Clone, Default)]
+pub struct Encryption {
+    /// What clients are shown that ask for encryption; without it they are told that there is none.
+    pub identity: Option<Identity>,
+    /// How the database is known, where it is spoken to under encryption.
+    pub trust: Option<Trust>,
 }
 
-type Sessions = Arc<Mutex<Vec<Arc<Mutex<Session>>>>>;
+/// The database, and how it is spoken to.
+struct Server {
+    place: Upstream,
+    trust: Option<Trust>,
+}
+
+impl Server {
+    async fn connect(&self) -> io::Result<Stream> {
+        let (host, port) = match &self.place {
+            Upstream::Tcp(host, port) => (host, *port),
+            // What never leaves the machine is not encrypted, as with libpq.
+            Upstream::Unix(path) => return UnixStream::connect(path).await.map(Stream::Unix),
+        };
+        let server = TcpStream::connect((host.as_str(), port)).await?;
+        // Without it an answer in two writes may wait for an acknowledgement.
+        let _ = server.set_nodelay(true);
+        match &self.trust {
+            Some(trust) => trust.ask(server, host).await.map(Box::new).map(Stream::Tls),
+            None => Ok(Stream::Tcp(server)),
+        }
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.trust.is_some() && matches!(self.place, Upstream::Tcp(..))
+    }
+}
+
+/// What all connections of a wiretap share.
+struct Tapped {
+    upstream: Server,
+    identity: Option<Identity>,
+    lens: Arc<Lens>,
+    sessions: Mutex<Vec<Arc<Mutex<Session>>>>,
+    faults: Arc<Faults>,
+}
 
 /// A wiretap that listens; dropping it ends all its connections.
 pub struct Wiretap {
     address: SocketAddr,
-    lens: Arc<Lens>,
-    sessions: Sessions,
+    tapped: Arc<Tapped>,
     accepting: JoinHandle<()>,
 }
 
@@ -98,13 +139,33 @@ impl Wiretap {
     /// # Errors
     /// The address is taken, or not ours.
     pub async fn listen(address: SocketAddr, upstream: Upstream, lens: Lens) -> Result<Self> {
+        Self::listen_with(address, upstream, Encryption::default(), lens).await
+    }
+
+    /// As [`Wiretap::listen`], with encryption.
+    ///
+    /// # Errors
+    /// As [`Wiretap::listen`].
+    pub async fn listen_with(
+        address: SocketAddr,
+        upstream: Upstream,
+        encryption: Encryption,
+        lens: Lens,
+    ) -> Result<Self> {
         let failed =
             |e| Error::Unreachable(format!("the wiretap cannot listen at {address}: {e}. Choose another --listen"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let (lens, sessions) = (Arc::new(lens), Sessions::default());
-        let accepting = tokio::spawn(accept(listener, upstream, lens.clone(), sessions.clone()));
-        Ok(Self { address, lens, sessions, accepting })
+        let upstream = Server { place: upstream, trust: encryption.trust };
+        let (identity, lens) = (encryption.identity, Arc::new(lens));
+        let tapped = Arc::new(Tapped { upstream, identity, lens, sessions: Mutex::default(), faults: Arc::default() });
+        let accepting = tokio::spawn(accept(listener, tapped.clone()));
+        Ok(Self { address, tapped, accepting })
+    }
+
+    /// What strikes its connections, when it is told to.
+    pub fn faults(&self) -> Arc<Faults> {
+        self.tapped.faults.clone()
     }
 
     /// Where it listens.
@@ -115,7 +176,7 @@ impl Wiretap {
     /// What was seen since the last time.
     pub fn take(&self) -> Wire {
         let mut wire = Wire::default();
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.tapped.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|session| {
             // Asked before its account is taken: what comes in between is told the next time.
             let open = Arc::strong_count(session) > 1;
@@ -126,7 +187,7 @@ impl Wiretap {
             wire.left_out += left_out;
             open
         });
-        wire.tenants = self.lens.ownership.as_ref().map(Ownership::take).unwrap_or_default();
+        wire.tenants = self.tapped.lens.ownership.as_ref().map(Ownership::take).unwrap_or_default();
         wire
     }
 }
@@ -137,7 +198,7 @@ impl Drop for Wiretap {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: Upstream, lens: Arc<Lens>, sessions: Sessions) {
+async fn accept(listener: TcpListener, tapped: Arc<Tapped>) {
     // Dropped with this task, it ends them all.
     let mut connections = JoinSet::new();
     loop {
@@ -148,7 +209,7 @@ async fn accept(listener: TcpListener, upstream: Upstream, lens: Arc<Lens>, sess
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     continue;
                 };
-                connections.spawn(serve(client, upstream.clone(), lens.clone(), sessions.clone()));
+                connections.spawn(serve(client, tapped.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -156,52 +217,52 @@ async fn accept(listener: TcpListener, upstream: Upstream, lens: Arc<Lens>, sess
 }
 
 /// One client's connection, from its beginning to its end.
-async fn serve(mut client: TcpStream, upstream: Upstream, lens: Arc<Lens>, sessions: Sessions) {
+async fn serve(client: TcpStream, tapped: Arc<Tapped>) {
     // Without it an answer in two writes may wait for an acknowledgement.
     let _ = client.set_nodelay(true);
-    let refusal = match startup::open(&mut client).await {
+    let mut client = Stream::Tcp(client);
+    let refusal = match opened(&mut client, tapped.identity.as_ref()).await {
         Ok(None) => return,
         Err(refusal) => Some(refusal),
-        Ok(Some(opening)) => connect(&mut client, &upstream, opening, lens, sessions).await.err(),
+        Ok(Some(opening)) => connect(&mut client, opening, &tapped).await.err(),
     };
     if let Some((code, why)) = refusal {
+        let (_, mut client) = client.split();
         // The client may be gone.
         let _ = client.write_all(&frame::fatal(code, &format!("wiretap: {why}"))).await;
         let _ = client.shutdown().await;
     }
 }
 
-async fn connect(
-    client: &mut TcpStream,
-    upstream: &Upstream,
-    opening: Opening,
-    lens: Arc<Lens>,
-    sessions: Sessions,
-) -> Result<(), startup::Refusal> {
-    let unreachable = |e: std::io::Error| ("08001", format!("the database cannot be reached: {e}"));
-    match upstream {
-        Upstream::Tcp(host, port) => {
-            let mut server = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
-            let _ = server.set_nodelay(true);
-            let (mut read, mut write) = server.split();
-            converse(client, (&mut read, &mut write), opening, lens, sessions).await
+/// Reads how a client begins, and shows it `identity` when it asks for encryption; nothing when it goes away.
+async fn opened(client: &mut Stream, identity: Option<&Identity>) -> Result<Option<Opening>, startup::Refusal> {
+    let mut identity = identity;
+    loop {
+        // Newer clients may begin encrypted at once.
+        let at_once = identity.is_some() && client.begins_with(startup::TLS).await;
+        if !at_once {
+            let (read, write) = client.split();
+            match startup::open(&mut tokio::io::join(read, write), identity.is_some()).await? {
+                Some(Opening::Encrypted) => {}
+                opening => return Ok(opening),
+            }
         }
-        Upstream::Unix(path) => {
-            let mut server = UnixStream::connect(path).await.map_err(unreachable)?;
-            let (mut read, mut write) = server.split();
-            converse(client, (&mut read, &mut write), opening, lens, sessions).await
-        }
+        let (Some(shown), Stream::Tcp(plain)) = (identity.take(), std::mem::replace(client, Stream::Gone)) else {
+            return Ok(None);
+        };
+        // One that does not trust what it is shown leaves.
+        let Ok(Ok(encrypted)) = tokio::time::timeout(startup::TIME_MAX, shown.meet(plain)).await else {
+            return Ok(None);
+        };
+        *client = Stream::Tls(Box::new(encrypted));
     }
 }
 
-async fn converse(
-    client: &mut TcpStream,
-    (server_read, server_write): (&mut (impl AsyncReadExt + Unpin), &mut (impl AsyncWriteExt + Unpin)),
-    opening: Opening,
-    lens: Arc<Lens>,
-    sessions: Sessions,
-) -> Result<(), startup::Refusal> {
-    let failed = |e: std::io::Error| ("08006", format!("the database went away: {e}"));
+async fn connect(client: &mut Stream, opening: Opening, tapped: &Tapped) -> Result<(), startup::Refusal> {
+    let unreachable = |e: io::Error| ("08001", format!("the database cannot be reached: {e}"));
+    let failed = |e: io::Error| ("08006", format!("the database went away: {e}"));
+    let mut server = tapped.upstream.connect().await.map_err(unreachable)?;
+    let (mut server_read, mut server_write) = server.split();
     let (start, parameters) = match opening {
         Opening::Cancel(message) => {
             server_write.write_all(&message).await.map_err(failed)?;
@@ -210,14 +271,19 @@ async fn converse(
             return Ok(());
         }
         Opening::Session(start, parameters) => (start, parameters),
+        Opening::Encrypted => return Ok(()),
     };
     server_write.write_all(&start).await.map_err(failed)?;
-    let session = Arc::new(Mutex::new(Session::new(lens, &parameters)));
-    sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session.clone());
+    let session = Arc::new(Mutex::new(Session::new(tapped.lens.clone(), &parameters)));
+    tapped.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session.clone());
     let (mut client_read, mut client_write) = client.split();
-    let ended = relay::both((&mut client_read, &mut client_write), (server_read, server_write), &session).await;
-    match ended {
-        Ok(()) | Err(Broken::Io) => Ok(()),
+    if tapped.upstream.is_encrypted() {
+        tls::without_binding(&mut server_read, &mut client_write).await.map_err(failed)?;
+    }
+    let wounds = Wounds::of(&session, &tapped.faults, &tapped.upstream);
+    let (asking, answering) = ((&mut client_read, &mut client_write), (&mut server_read, &mut server_write));
+    match relay::both(asking, answering, &wounds).await {
+        Ok(()) | Err(Broken::Io | Broken::Struck) => Ok(()),
         Err(Broken::Wrong(refusal)) => Err(refusal),
     }
 }

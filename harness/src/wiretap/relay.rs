@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use super::fault::Wounds;
 use super::frame::{Reader, Sender};
 use super::session::Session;
 use super::startup::Refusal;
@@ -20,6 +21,8 @@ pub enum Broken {
     Io,
     /// What came is no conversation: what to tell the client.
     Wrong(Refusal),
+    /// As was asked for.
+    Struck,
 }
 
 impl From<io::Error> for Broken {
@@ -32,13 +35,13 @@ impl From<io::Error> for Broken {
 pub async fn both(
     (client_read, client_write): (&mut (impl AsyncRead + Unpin), &mut (impl AsyncWrite + Unpin)),
     (server_read, server_write): (&mut (impl AsyncRead + Unpin), &mut (impl AsyncWrite + Unpin)),
-    session: &Mutex<Session>,
+    wounds: &Wounds<'_>,
 ) -> Result<(), Broken> {
     let mut questions = Reader::new(Sender::Client, FROM_CLIENT);
     let mut answers = Reader::new(Sender::Server, FROM_SERVER);
     let ended = {
-        let up = pump(&mut questions, client_read, server_write, session);
-        let down = pump(&mut answers, server_read, client_write, session);
+        let up = pump(&mut questions, client_read, server_write, wounds);
+        let down = pump(&mut answers, server_read, client_write, wounds);
         tokio::pin!(up, down);
         tokio::select! {
             asked = &mut up => match asked {
@@ -62,10 +65,10 @@ async fn pump(
     reader: &mut Reader,
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    session: &Mutex<Session>,
+    wounds: &Wounds<'_>,
 ) -> Result<(), Broken> {
-    let ended = forward(reader, from, to, session).await;
-    if !matches!(ended, Err(Broken::Wrong(_))) {
+    let ended = forward(reader, from, to, wounds).await;
+    if !matches!(ended, Err(Broken::Wrong(_) | Broken::Struck)) {
         // The other end may be gone already.
         let _ = to.shutdown().await;
     }
@@ -76,23 +79,28 @@ async fn forward(
     reader: &mut Reader,
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    session: &Mutex<Session>,
+    wounds: &Wounds<'_>,
 ) -> Result<(), Broken> {
     let wrong = |why| Broken::Wrong(("08P01", why));
     while reader.fill(from).await? > 0 {
         let vetted = reader.vet();
-        if reader.sender() == Sender::Client {
-            judge(reader, session, Session::asked);
+        match reader.sender() {
+            Sender::Client => {
+                wounds.befall(reader, to).await?;
+                judge(reader, wounds.session, Session::asked);
+            }
+            Sender::Server => wounds.answer(reader, to).await?,
         }
         while !reader.passable().is_empty() {
-            let written = to.write(reader.passable()).await?;
+            let passable = reader.passable();
+            let written = to.write(&passable[..wounds.at_once(passable.len())]).await?;
             if written == 0 {
                 return Err(Broken::Io);
             }
             reader.pass(written);
         }
         if reader.sender() == Sender::Server {
-            judge(reader, session, Session::answered);
+            judge(reader, wounds.session, Session::answered);
         }
         vetted.map_err(wrong)?;
     }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use super::account::{Account, Key, Seen};
 use super::context::{Context, Given, Naming};
 use super::expected::{Bind, Expected, Portal, Prepared};
-use super::frame::{Body, Piece};
+use super::frame::{self, Body, Piece};
 use super::lens::Lens;
 use super::ownership::Layout;
 use super::rows::key;
 use super::statement::{Act, Statement};
-use crate::canary::Sighting;
+use crate::canary::{Owner, Sighting};
+use crate::fault::Moment;
 use crate::wire::{Means, State, What, Who};
 
 /// Of a message of the client's that comes in parts so much is read, bytes.
@@ -30,6 +31,11 @@ pub struct Session {
     /// Which columns of a simple query's result name a tenant.
     pub(super) described: Option<Layout>,
     failed: bool,
+    /// What a request to cancel names this connection by.
+    pub(super) key: Vec<u8>,
+    /// Whether all was answered, and whether anything was asked in this transaction since a tenant was bound.
+    idle: bool,
+    used: bool,
     /// Whoever was bound in the transaction that is open, and statements in it.
     bound: Option<Who>,
     statements: u64,
@@ -68,6 +74,9 @@ impl Session {
             seen: Seen::default(),
             described: None,
             failed: false,
+            key: Vec::new(),
+            idle: false,
+            used: false,
             bound: None,
             statements: 0,
             gathered: Vec::new(),
@@ -79,6 +88,8 @@ impl Session {
 
     /// The client sent a piece.
     pub fn asked(&mut self, piece: Piece<'_>) {
+        self.idle = false;
+        self.used |= self.context.in_transaction && !self.context.bound().is_empty();
         match piece {
             Piece::Whole(tag, body) => self.request(tag, body),
             Piece::Rows(_) => {}
@@ -93,6 +104,30 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// At which moment of a transaction that `owner` is bound to the client sends `batch`; none while it waits for an
+    /// answer, and where others are bound.
+    pub fn moment(&self, owner: Owner, batch: &[u8]) -> Option<Moment> {
+        if !self.idle || !self.context.bound().contains(&Who::Tenant(owner)) {
+            return None;
+        }
+        let ends = |statement: &Statement| statement.acts.iter().any(|act| matches!(act, Act::Commit | Act::Rollback));
+        let read = |text: &[u8]| self.lens.binding.read(&String::from_utf8_lossy(text)).iter().any(ends);
+        let ending = frame::messages(batch).any(|(tag, body, _)| {
+            let mut rest = Body::new(body);
+            match tag {
+                b'Q' => read(body.strip_suffix(&[0]).unwrap_or(body)),
+                b'P' => rest.text().and_then(|_| rest.text()).is_some_and(read),
+                b'B' => rest.text().and_then(|_| self.prepared.get(rest.text()?)).is_some_and(|p| ends(&p.statement)),
+                _ => false,
+            }
+        });
+        Some(match self.context.in_transaction {
+            _ if ending => Moment::Ending,
+            true if !self.used => Moment::Begun,
+            _ => Moment::Running,
+        })
     }
 
     fn request(&mut self, tag: u8, body: &[u8]) {
@@ -193,6 +228,7 @@ impl Session {
             b'A' => self.said(body, Means::Notification),
             b'Z' => self.ready(body.first().copied().unwrap_or(b'I')),
             b'K' => {
+                self.key = body.into();
                 if let Some(pid) = Body::new(body).int32() {
                     self.account.backend.pid = pid as u32;
                 }
@@ -257,7 +293,7 @@ impl Session {
             // What was to be committed after it failed is rolled back.
             let act = if *act == Act::Commit && tag.starts_with(b"ROLLBACK") { &Act::Rollback } else { act };
             self.context.act(act, Given { parameters, any_row, refused }, &*self.lens);
-            if let Act::Execute(name) = act {
+            if let Act::Execute(name, _) = act {
                 self.carried(shape, trace.as_deref(), |state, held| state == State::Prepared && held == name);
             }
             if matches!(act, Act::Commit | Act::Rollback) {
@@ -327,6 +363,7 @@ impl Session {
             self.over("the end of the transaction", None);
         }
         self.failed = false;
+        self.idle = true;
     }
 
     /// The transaction is over: whom it served, and what is left of them.
@@ -336,6 +373,7 @@ impl Session {
             self.account.tell(What::Left { who }, shape, &[], trace);
         }
         self.account.served(self.bound.take());
+        self.used = false;
         self.statements = 0;
     }
 }

@@ -1,5 +1,5 @@
-//! How a connection begins: what it asks for before it says who it is, and who it says it is. Encryption is refused, as
-//! the protocol allows; authentication passes through untouched.
+//! How a connection begins: what it asks for before it says who it is, and who it says it is. Where encryption is not
+//! offered it is refused, as the protocol allows; authentication passes through untouched.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::frame::Body;
 
 /// Longer than Postgres allows a start to be (`MAX_STARTUP_PACKET_LENGTH`), bytes.
-const LENGTH_MAX: usize = 10_000;
+pub const LENGTH_MAX: usize = 10_000;
 /// How long a client may take until it has said who it is: Postgres's own default.
-const TIME_MAX: Duration = Duration::from_secs(60);
+pub const TIME_MAX: Duration = Duration::from_secs(60);
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
 const GSS: u32 = 80_877_104;
 /// The first byte of a TLS handshake.
-const TLS: u8 = 0x16;
+pub const TLS: u8 = 0x16;
 
 /// What a client wants of a new connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,21 +24,39 @@ pub enum Opening {
     Session(Vec<u8>, Vec<(String, String)>),
     /// To have a request of another connection cancelled: the message as it came.
     Cancel(Vec<u8>),
+    /// To be encrypted first, which it was told it may.
+    Encrypted,
 }
 
 /// Why there will be no connection: an SQLSTATE and what to tell the client.
 pub type Refusal = (&'static str, String);
 
-/// Reads how a client begins; nothing when it goes away.
+/// The message that asks to have cancelled what runs on the connection that was given `key`, its process id included.
+pub fn cancel(key: &[u8]) -> Vec<u8> {
+    [&(key.len() as u32 + 8).to_be_bytes()[..], &CANCEL.to_be_bytes(), key].concat()
+}
+
+/// The message that asks to be encrypted.
+pub fn encrypt() -> Vec<u8> {
+    [8u32.to_be_bytes(), SSL.to_be_bytes()].concat()
+}
+
+/// Reads how a client begins, and tells whether it `may_encrypt`; nothing when it goes away.
 ///
 /// # Errors
 /// What no server would take.
-pub async fn open(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<Option<Opening>, Refusal> {
-    let opening = tokio::time::timeout(TIME_MAX, opening(client)).await;
+pub async fn open(
+    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    may_encrypt: bool,
+) -> Result<Option<Opening>, Refusal> {
+    let opening = tokio::time::timeout(TIME_MAX, opening(client, may_encrypt)).await;
     opening.unwrap_or_else(|_| Err(("08P01", format!("no start within {} s", TIME_MAX.as_secs()))))
 }
 
-async fn opening(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<Option<Opening>, Refusal> {
+async fn opening(
+    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    may_encrypt: bool,
+) -> Result<Option<Opening>, Refusal> {
     // Each kind of encryption may be asked for once, and once more after the other was refused.
     for _ in 0..4 {
         let mut head = [0; 4];
@@ -62,6 +80,9 @@ async fn opening(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<O
         }
         let code = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
         match code {
+            SSL if may_encrypt => {
+                return Ok(client.write_all(b"S").await.is_ok().then_some(Opening::Encrypted));
+            }
             SSL | GSS => {
                 if client.write_all(b"N").await.is_err() {
                     return Ok(None);
@@ -113,7 +134,7 @@ mod tests {
         let (mut client, mut here) = tokio::io::duplex(64 << 10);
         client.write_all(bytes).await.expect("room");
         client.shutdown().await.expect("an end");
-        let opening = open(&mut here).await;
+        let opening = open(&mut here, false).await;
         drop(here);
         let mut told = Vec::new();
         client.read_to_end(&mut told).await.expect("an end");

@@ -18,6 +18,16 @@ pub enum Value {
     Unknown,
 }
 
+impl Value {
+    /// It, where it stands there.
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Parameter(_) | Self::Unknown => String::new(),
+        }
+    }
+}
+
 /// One thing that a statement does, once it came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -49,8 +59,10 @@ pub enum Act {
     ResetAll,
     /// Takes everything away.
     DiscardAll,
-    /// Runs what was prepared.
-    Execute(String),
+    /// Prepares what does this once it is run.
+    Prepare(String, Vec<Act>),
+    /// Runs what was prepared, with these values.
+    Execute(String, Vec<Value>),
 }
 
 /// A statement.
@@ -147,13 +159,51 @@ impl Binding {
             "listen" => acts.push(Act::Leave(State::Listening, name(1))),
             "unlisten" => acts.push(Act::Take(State::Listening, word(1).says().map(str::to_ascii_lowercase))),
             "prepare" if word(1).is("transaction") => acts.push(Act::Commit),
-            "prepare" => acts.push(Act::Leave(State::Prepared, name(1))),
-            "execute" => acts.push(Act::Execute(name(1))),
+            "prepare" => {
+                acts.push(Act::Leave(State::Prepared, name(1)));
+                let mut does = Vec::new();
+                let from = part.iter().position(|token| token.is("as")).map_or(part.len(), |at| at + 1);
+                self.acts(&part[from..], &mut does);
+                does.retain(|act| !matches!(act, Act::Prepare(..) | Act::Execute(..)));
+                acts.extend((!does.is_empty()).then(|| Act::Prepare(name(1), does)));
+            }
+            "execute" => {
+                let given = if word(2) == Token::Sign(b'(') { arguments(&part[3..]) } else { Vec::new() };
+                acts.push(Act::Execute(name(1), given));
+            }
+            "do" => {
+                for token in part {
+                    if let Token::Text(block) = token {
+                        self.block(block, acts);
+                    }
+                }
+            }
             "deallocate" => {
                 let at = 1 + usize::from(word(1).is("prepare"));
                 acts.push(Act::Take(State::Prepared, (!word(at).is("all")).then(|| name(at))));
             }
             _ => self.calls(part, acts),
+        }
+    }
+
+    /// What the statements of a `DO` block do, each taken to be run once; in it no transaction begins or ends but by
+    /// words that need one to be absent.
+    fn block(&self, text: &str, acts: &mut Vec<Act>) {
+        let all = tokens(text, &mut |_| {});
+        for part in all.split(|token| *token == Token::Sign(b';')) {
+            let opens = |token: &Token<'_>| ["begin", "then", "else", "loop"].iter().any(|word| token.is(word));
+            let from = part.iter().rposition(opens).map_or(0, |at| at + 1);
+            let mut does = Vec::new();
+            self.acts(&part[from..], &mut does);
+            acts.extend(does.into_iter().filter_map(|act| match act {
+                // No row tells whether a function was called.
+                Act::Configure(setting, value, local) => {
+                    Some(Act::Set(setting, value.text(), ["t", "true", "on", "1"].contains(&local.text().as_str())))
+                }
+                Act::Bind(function, value) => Some(Act::Set(function, value.text(), true)),
+                Act::Begin | Act::Commit | Act::Rollback | Act::Execute(..) => None,
+                act => Some(act),
+            }));
         }
     }
 
@@ -352,6 +402,16 @@ mod tests {
             ("SET app.tenant_id TO DEFAULT", vec![Act::Reset("app.tenant_id".into())]),
             ("RESET ALL; DISCARD ALL", vec![Act::ResetAll, Act::DiscardAll]),
             ("SELECT storage FROM public.enter($1::uuid)", vec![Act::Bind("enter".into(), Value::Parameter(1))]),
+            ("DO $$ DECLARE x int; BEGIN PERFORM set_config('app.tenant_id', 'a-b', true); END $$", bound(true)),
+            ("DO LANGUAGE plpgsql $x$BEGIN IF true THEN SET app.tenant_id = 'a-b'; END IF; END$x$", bound(false)),
+            (
+                "PREPARE p (text) AS SELECT set_config('app.tenant_id', $1, true)",
+                vec![
+                    Act::Leave(State::Prepared, "p".into()),
+                    Act::Prepare("p".into(), vec![configure(Value::Parameter(1), text("t"))]),
+                ],
+            ),
+            ("EXECUTE p('a-b')", vec![Act::Execute("p".into(), vec![text("a-b")])]),
             ("SELECT set_config('app.tenant_id', $2, $3)", vec![configure(Value::Parameter(2), Value::Parameter(3))]),
         ] {
             assert_eq!(acts(text), read, "{text}");
@@ -376,7 +436,7 @@ mod tests {
             ("DECLARE c CURSOR FOR SELECT 1", vec![]),
             ("CLOSE ALL", vec![Act::Take(State::Cursor, None)]),
             ("PREPARE p AS SELECT 1", leaves(State::Prepared, "p")),
-            ("EXECUTE p(1)", vec![Act::Execute("p".into())]),
+            ("EXECUTE p(1)", vec![Act::Execute("p".into(), vec![Value::Text("1".into())])]),
         ] {
             let read = if text.contains("unlock_all") { vec![Act::Take(State::AdvisoryLock, None)] } else { read };
             assert_eq!(acts(text), read, "{text}");

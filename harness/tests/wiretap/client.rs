@@ -62,6 +62,16 @@ impl Client {
         client
     }
 
+    /// The process that serves it.
+    pub fn pid(&self) -> u32 {
+        u32::from_be_bytes([self.key[0], self.key[1], self.key[2], self.key[3]])
+    }
+
+    /// How much of what came was looked at, bytes.
+    pub fn read(&self) -> usize {
+        self.read
+    }
+
     /// Says it.
     pub async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("somebody listens");

@@ -3,7 +3,9 @@
 
 mod bad;
 mod client;
+mod fault;
 mod same;
+mod tls;
 
 use std::time::{Duration, Instant};
 
@@ -31,10 +33,11 @@ async fn cluster() -> Postgres {
     postgres
 }
 
+const WINDOW: TimeWindow = TimeWindow { start_unix_s: 1_750_000_000, seconds: 86_400, owners: 4, rows_per_owner: 4 };
+
 fn lens() -> Lens {
-    let window = TimeWindow { start_unix_s: 1_750_000_000, seconds: 86_400, owners: 4, rows_per_owner: 4 };
     Lens::new(
-        Scanner::new(Seed(5).canary_key(0), window),
+        Scanner::new(Seed(5).canary_key(0), WINDOW),
         Binding { settings: vec!["app.tenant".into()], ..Binding::default() },
     )
 }
@@ -124,7 +127,7 @@ async fn by_sqlx(url: &str) -> Vec<String> {
 async fn sqlx_and_psql_see_the_same_and_every_way_to_prove_who_one_is_passes() {
     let (postgres, wiretap) = tapped().await;
     let direct = postgres.admin_url();
-    let through = partywall::wiretap::through(&direct, wiretap.address()).expect("a URL");
+    let through = partywall::wiretap::through(&direct, wiretap.address(), false).expect("a URL");
     assert_eq!(by_sqlx(&direct).await, by_sqlx(&through).await);
     let rows: u64 = wiretap.take().backends.iter().map(|backend| backend.rows).sum();
     assert!(rows >= 50, "{rows} rows judged");

@@ -94,9 +94,18 @@ impl Opened {
         self.own.iter_mut().chain([&mut self.directory]).map(Held::connection)
     }
 
+    /// Gives back what may be open still.
+    pub(crate) fn into_pools(self) {
+        self.own.into_iter().chain([self.directory]).for_each(Held::into_pool);
+    }
+
     /// Commits or rolls back, and gives back what is then clean.
     pub(crate) async fn end(self, commit: bool) -> Result<(), Problem> {
-        let statement = if commit { "COMMIT" } else { "ROLLBACK" };
+        let statement = match commit {
+            true if on(Defect::ResetAfterSuccess) => "RESET app.tenant_id; COMMIT",
+            true => "COMMIT",
+            false => "ROLLBACK",
+        };
         // The tenant's own first: what the directory holds is the lock that keeps it in its place.
         for mut held in self.own.into_iter().chain([self.directory]) {
             edge(&mut held, statement.into()).await?;
@@ -114,6 +123,9 @@ struct Place {
 
 /// Begins on one connection; the tenant's place, if the tenant is there.
 async fn begin(held: &mut Held, tenant: Uuid, trace: Option<&Trace>) -> Result<Option<Place>, Problem> {
+    if on(Defect::ResetAfterSuccess) {
+        edge(held, bound_once(tenant)).await?;
+    }
     let row = edge(held, binding(tenant, trace)).await?;
     Ok(row.and_then(|row| Some(Place { storage: row.try_get("storage").ok()?, erasing: row.try_get("erasing").ok()? })))
 }
@@ -122,13 +134,10 @@ async fn begin(held: &mut Held, tenant: Uuid, trace: Option<&Trace>) -> Result<O
 /// comment that is new each time would make each of them a new one to prepare. At the end, so that `pg_stat_statements`
 /// takes it for one.
 fn binding(tenant: Uuid, trace: Option<&Trace>) -> String {
-    let bind = if on(Defect::NoContext) {
+    let bind = if on(Defect::NoContext) || on(Defect::ResetAfterSuccess) {
         String::new()
     } else if on(Defect::SessionSetNotLocal) {
-        format!(
-            "SELECT set_config('app.tenant_id', '{tenant}', false) \
-             WHERE coalesce(current_setting('app.tenant_id', true), '') = '';"
-        )
+        bound_once(tenant)
     } else {
         let unless =
             if on(Defect::BoundOnce) { " WHERE coalesce(current_setting('app.tenant_id', true), '') = ''" } else { "" };
@@ -138,6 +147,14 @@ fn binding(tenant: Uuid, trace: Option<&Trace>) -> String {
     let (before, after) = habits(tenant);
     let comment = trace.map_or_else(String::new, |trace| format!(" /*traceparent='{trace}'*/"));
     format!("BEGIN; {before}{bind}{after} SELECT storage, erasing FROM enter_tenant('{tenant}'){comment}",)
+}
+
+/// Binds to the session what has no tenant yet.
+fn bound_once(tenant: Uuid) -> String {
+    format!(
+        "SELECT set_config('app.tenant_id', '{tenant}', false) \
+         WHERE coalesce(current_setting('app.tenant_id', true), '') = '';"
+    )
 }
 
 /// What careless code does before and after it binds, and does not take back.

@@ -16,6 +16,9 @@ use crate::problem::Problem;
 pub(super) const COLUMNS: &str = "id, occurred_at, recorded_at, actor_id, actor_email, actor_name, action, target_type, target_id, \
                        target_name, outcome, source_ip, user_agent, external_id, details";
 
+/// How far back a page is looked for before all the time there is.
+const RECENT: Duration = Duration::days(62);
+
 /// What a list is narrowed to.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -112,24 +115,28 @@ impl AuditStore {
         if filter.words.is_some() {
             self.plan_anew().await?;
         }
-        let mut query = begin(&format!("SELECT {COLUMNS} FROM {from}"), own, self.tenant);
-        narrow(&mut query, filter, sight);
+        let after = after.map(|after| Ok::<_, Problem>((instant(after.at_us)?, after.id))).transpose()?;
         let (order, sign) = if filter.ascending { ("ASC", " > ") } else { ("DESC", " < ") };
-        if let Some(after) = after {
-            let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(after.at_us) * 1000);
-            let at = at.map_err(|_| Problem::BadRequest("this cursor does not belong to this list".into()))?;
-            query
-                .push(" AND (occurred_at, id)")
-                .push(sign)
-                .push("(")
-                .push_bind(at)
-                .push(", ")
-                .push_bind(after.id)
-                .push(")");
+        let mut events = Vec::new();
+        for window in windows(filter, after.map(|(at, _)| at)) {
+            let mut query = begin(&format!("SELECT {COLUMNS} FROM {from}"), own, self.tenant);
+            narrow(&mut query, filter, sight);
+            if let Some((at, id)) = after {
+                query.push(format!(" AND (occurred_at, id){sign}(")).push_bind(at).push(", ").push_bind(id).push(")");
+            }
+            match window {
+                Window::All => {}
+                Window::Since(at) => _ = query.push(" AND occurred_at >= ").push_bind(at),
+                Window::Before(at) => _ = query.push(" AND occurred_at < ").push_bind(at),
+            }
+            query.push(format!(" ORDER BY occurred_at {order}, id {order} LIMIT "));
+            query.push_bind(limit + 1 - events.len() as i64);
+            events.extend(query.build().fetch_all(self.connection()).await?.iter().map(event));
+            if events.len() as i64 > limit {
+                break;
+            }
         }
-        query.push(format!(" ORDER BY occurred_at {order}, id {order} LIMIT ")).push_bind(limit + 1);
-        let rows = query.build().fetch_all(self.connection()).await?;
-        Ok(rows.iter().map(event).collect())
+        Ok(events)
     }
 
     /// How many events a list holds in all.
@@ -256,6 +263,33 @@ fn told(id: Uuid) -> Option<OffsetDateTime> {
     at.replace_nanosecond(nanoseconds).ok()
 }
 
+/// When the last event of a page occurred, as its cursor tells it.
+fn instant(at_us: i64) -> Result<OffsetDateTime, Problem> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_us) * 1000)
+        .map_err(|_| Problem::BadRequest("this cursor does not belong to this list".into()))
+}
+
+/// A part of time that a page is looked for in.
+#[derive(Debug, PartialEq)]
+enum Window {
+    All,
+    Since(OffsetDateTime),
+    Before(OffsetDateTime),
+}
+
+/// The parts of time to look in, one after the other. The latest months mostly fill a page: then all the months before
+/// them, each a table with its own index and policy, need not be opened.
+fn windows(filter: &Filter, after: Option<OffsetDateTime>) -> Vec<Window> {
+    let newest = [after, filter.to].into_iter().flatten().fold(OffsetDateTime::now_utc(), OffsetDateTime::min);
+    match newest.checked_sub(RECENT) {
+        // Words are looked for by an index that knows no order.
+        Some(at) if !filter.ascending && filter.words.is_none() && filter.from.is_none_or(|from| from < at) => {
+            vec![Window::Since(at), Window::Before(at)]
+        }
+        _ => vec![Window::All],
+    }
+}
+
 fn see(query: &mut QueryBuilder<Postgres>, sight: &Sight) {
     match sight {
         _ if on(Defect::SightIgnored) => {}
@@ -316,6 +350,19 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
+
+    #[test]
+    fn a_page_is_looked_for_in_recent_months_first_and_nothing_is_left_out() {
+        let at = datetime!(2026-03-01 10:00 UTC);
+        let until = |to| Filter { to: Some(to), ..Filter::default() };
+        assert_eq!(windows(&until(at), None), [Window::Since(at - RECENT), Window::Before(at - RECENT)]);
+        assert_eq!(windows(&Filter::default(), Some(at)), windows(&until(at), None));
+        let within = Filter { from: Some(at - Duration::DAY), ..until(at) };
+        let words = Filter { words: Some("shared".into()), ..until(at) };
+        for all in [within, words, Filter { ascending: true, ..until(at) }, until(datetime!(-9999-01-01 0:00 UTC))] {
+            assert_eq!(windows(&all, None), [Window::All]);
+        }
+    }
 
     #[test]
     fn an_id_tells_the_millisecond_of_its_event_and_those_of_others_are_looked_for_everywhere() {

@@ -1,8 +1,10 @@
 //! Lists by page: whole, in order, and with cursors that belong to one tenant, one list, one set of filters.
 
 use serde_json::json;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
 
-use crate::world::World;
+use crate::world::{World, event};
 
 #[tokio::test]
 async fn pages_hold_every_row_once_in_either_order_with_the_total() -> anyhow::Result<()> {
@@ -31,6 +33,33 @@ async fn pages_hold_every_row_once_in_either_order_with_the_total() -> anyhow::R
             seen.reverse();
         }
         assert_eq!(seen, made, "{sort}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_go_on_into_months_long_past() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let owner = world.token(&world.a, "owner").await;
+    let mut made = Vec::new();
+    for days in (0..12).map(|index| index * 25) {
+        let at = OffsetDateTime::now_utc() - Duration::days(days) - Duration::HOUR;
+        let mut event = event(world.a.people["member"], &format!("d{days}"));
+        event["occurred_at"] = json!(at.format(&Rfc3339)?);
+        made.push(world.post(&world.a.api_key, "/v1/events", event).await.expect(201).id());
+    }
+    world.event(&world.b, "member", "theirs").await;
+    for limit in [1, 3, 5, 12, 50] {
+        let (mut seen, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = world.get(&owner, &format!("/v1/events?limit={limit}{cursor}")).await.expect(200);
+            seen.extend(page.ids());
+            match page.json()["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(seen, made, "{limit}");
     }
     Ok(())
 }

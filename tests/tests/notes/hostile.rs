@@ -135,6 +135,11 @@ async fn through(mut from: TcpStream, inner: std::net::SocketAddr, mischief: Mis
 }
 
 async fn driven(mischief: Mischief, more: &str) -> anyhow::Result<Ended> {
+    driven_by(mischief, more, |_| ()).await
+}
+
+/// The run by a document that `change` has been at.
+async fn driven_by(mischief: Mischief, more: &str, change: impl Fn(&mut serde_json::Value)) -> anyhow::Result<Ended> {
     let began = Instant::now();
     let url = open(mischief).await?;
     let mut file =
@@ -144,6 +149,7 @@ async fn driven(mischief: Mischief, more: &str) -> anyhow::Result<Ended> {
     let folder = tempfile::tempdir()?;
     let mut document: serde_json::Value = serde_json::from_str(include_str!("openapi.json"))?;
     document["paths"]["/odd"]["get"] = serde_json::json!({ "operationId": "odd", "responses": {} });
+    change(&mut document);
     std::fs::write(folder.path().join("odd.json"), document.to_string())?;
     let campaign =
         Campaign::against(TargetFile::parse(&file, "odd.toml")?).document_in(folder.path()).reports(folder.path());
@@ -216,4 +222,27 @@ hostile! {
     a_limit_that_is_waited_for_is_judged: is_judged(Mischief::Later(Arc::default()));
     deep_nesting_is_judged: is_judged(Mischief::Body("content-type: application/json\r\n", Arc::new(vec![b'['; 1 << 20])));
     what_is_no_text_is_judged: is_judged(Mischief::Body("content-type: application/json\r\n", Arc::new((0..=255).cycle().take(1 << 16).collect())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_goes_in_circles_and_points_elsewhere_is_driven_all_the_same() -> anyhow::Result<()> {
+    for version in ["3.0.3", "3.1.0"] {
+        let ended = driven_by(Mischief::Slow, "", |document| {
+            document["openapi"] = version.into();
+            let own = "#/components/schemas/NewNote";
+            for (name, place) in
+                [("parent", own), ("more", "elsewhere.json#/More"), ("gone", "#/components/schemas/Gone")]
+            {
+                document["components"]["schemas"]["NewNote"]["properties"][name] = serde_json::json!({ "$ref": place });
+            }
+        });
+        let ended = ended.await?;
+        ended.assert_upheld();
+        for missing in ["elsewhere.json#/More", "#/components/schemas/Gone"] {
+            let told =
+                ended.report.run.notes.iter().any(|note| note.contains(missing) && note.contains("does not hold"));
+            assert!(told, "{version}: {missing} is not among {:?}", ended.report.run.notes);
+        }
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 //! is told of it.
 
 mod credentials;
+mod door;
 mod hostile;
 mod planting;
 mod service;

@@ -61,6 +61,22 @@ async fn what_cannot_be_made_is_left_open_by_name() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn ids_that_are_others_on_each_run_are_learnt_on_each() -> anyhow::Result<()> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let notes = Notes::new([(ACME, "acme"), (GLOBEX, "globex")]);
+    let service = tokio::spawn(axum::serve(listener, notes.router()).into_future());
+    for _ in 0..2 {
+        // The same seed, beside what the run before has left there.
+        let target = TargetFile::parse(include_str!("partywall.toml"), "partywall.toml")?;
+        let campaign = Campaign::against(target).seed(7).max_cases(100).variable("NOTES_URL", &url);
+        campaign.variable("ACME_TOKEN", ACME).variable("GLOBEX_TOKEN", GLOBEX).run().await?.assert_upheld();
+    }
+    service.abort();
+    Ok(())
+}
+
 /// Numbers that count for all tell each how much the others make; nothing else is wrong with them.
 fn only_numbers_tell(ended: &partywall::campaign::Ended) {
     let findings = &ended.report.judgement.findings;

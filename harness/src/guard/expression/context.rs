@@ -1,11 +1,11 @@
 //! Which settings, keys in them, or functions an expression takes as context, and what it compares them with.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SelectItem, SetExpr,
-    Value as Literal, visit_expressions,
+    TableFactor, Value as Literal, Visit, Visitor, visit_expressions,
 };
 
 use super::body::Body;
@@ -22,17 +22,57 @@ pub struct Comparison {
     pub context: String,
 }
 
+impl Comparison {
+    /// With the table's own name, where `within` gives it another.
+    pub fn with_its_table<V: Visit>(mut self, within: &V) -> Self {
+        let mut names = Aliases(BTreeMap::new());
+        let _ = within.visit(&mut names);
+        if let Some(name) = self.table.as_ref().and_then(|alias| names.0.remove(alias)) {
+            self.table = Some(name);
+        }
+        self
+    }
+}
+
+/// The names of tables by the names that they go by.
+struct Aliases(BTreeMap<String, String>);
+
+impl Visitor for Aliases {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, alias: Some(alias), .. } = factor
+            && let Some(table) = name.0.last().and_then(|part| part.as_ident())
+        {
+            self.0.insert(alias.name.value.clone(), table.value.clone());
+        }
+        ControlFlow::Continue(())
+    }
+}
+
 /// Functions that call each other are followed so far.
 const DEPTH: usize = 6;
 
 /// What `expression` compares with a context, in its subqueries too.
-pub fn comparisons(expression: &Expr, catalog: &Catalog) -> Vec<Comparison> {
+pub fn comparisons<V: Visit>(expression: &V, catalog: &Catalog) -> Vec<Comparison> {
     let mut found = Vec::new();
     let _ = visit_expressions(expression, |part| {
         let sides: Vec<(&Expr, &Expr)> = match part {
             Expr::BinaryOp { left, op: BinaryOperator::Eq | BinaryOperator::NotEq, right }
             | Expr::AnyOp { left, right, .. }
             | Expr::AllOp { left, right, .. } => vec![(left, right), (right, left)],
+            // Below one's own place, and above what is below.
+            Expr::BinaryOp { left, op: BinaryOperator::ArrowAt, right } => vec![(left, right)],
+            Expr::BinaryOp { left, op: BinaryOperator::AtArrow, right } => vec![(right, left)],
+            // An extension's operators are written with their schema.
+            Expr::BinaryOp { left, op: BinaryOperator::PGCustomBinaryOperator(parts), right } => {
+                match parts.last().map(String::as_str) {
+                    Some("<@") => vec![(left, right)],
+                    Some("@>") => vec![(right, left)],
+                    Some("=" | "<>") => vec![(left, right), (right, left)],
+                    _ => Vec::new(),
+                }
+            }
             Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
                 vec![(left, right), (right, left)]
             }
@@ -56,12 +96,17 @@ pub fn comparisons(expression: &Expr, catalog: &Catalog) -> Vec<Comparison> {
 
 /// The contexts that the functions called in `expression` compare columns with: who calls, where they look that up.
 pub fn looked_up(expression: &Expr, catalog: &Catalog) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+    compared_in_calls(expression, catalog).into_iter().map(|comparison| comparison.context).collect()
+}
+
+/// What the functions called in `expression` compare with a context.
+pub fn compared_in_calls(expression: &Expr, catalog: &Catalog) -> Vec<Comparison> {
+    let mut found = Vec::new();
     look(expression, catalog, 0, &mut found);
     found
 }
 
-fn look(expression: &Expr, catalog: &Catalog, depth: usize, found: &mut BTreeSet<String>) {
+fn look(expression: &Expr, catalog: &Catalog, depth: usize, found: &mut Vec<Comparison>) {
     let _ = visit_expressions(expression, |part| {
         let Expr::Function(call) = part else { return ControlFlow::<()>::Continue(()) };
         let parts: Vec<&str> = call.name.0.iter().filter_map(|part| Some(part.as_ident()?.value.as_str())).collect();
@@ -69,7 +114,7 @@ fn look(expression: &Expr, catalog: &Catalog, depth: usize, found: &mut BTreeSet
             .split_last()
             .and_then(|(name, schema)| catalog.function_called(schema.last().copied(), name, arguments(call).len()));
         for inner in called.and_then(Body::of).iter().flat_map(Body::expressions) {
-            found.extend(comparisons(&inner, catalog).into_iter().map(|comparison| comparison.context));
+            found.extend(comparisons(&inner, catalog).into_iter().map(|one| one.with_its_table(&inner)));
             if depth < DEPTH {
                 look(&inner, catalog, depth + 1, found);
             }
@@ -87,6 +132,8 @@ fn column_of(expression: &Expr) -> Option<(Option<String>, String)> {
             _ => None,
         },
         Expr::Function(call) => arguments(call).into_iter().find_map(column_of),
+        // A field of a column that is made of several.
+        Expr::CompoundFieldAccess { root, .. } => column_of(root),
         _ => None,
     }
 }

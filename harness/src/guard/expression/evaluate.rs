@@ -159,6 +159,9 @@ impl<'a> Evaluator<'a> {
 
     pub(super) fn value(&self, expression: &Expr, scope: &Scope<'a>) -> Value {
         let truth = |truth: Truth| Value::Truth(truth);
+        if let Some(whose) = self.generated(expression, scope) {
+            return Value::Tenant(whose);
+        }
         match expression {
             Expr::Nested(inner) | Expr::Collate { expr: inner, .. } | Expr::Named { expr: inner, .. } => {
                 self.value(inner, scope)
@@ -228,6 +231,23 @@ impl<'a> Evaluator<'a> {
             Expr::Function(call) => self.called(call, scope),
             other => Value::unread(format!("`{other}`")),
         }
+    }
+
+    /// Whose a row is, where the expression is what the row's tenant column is generated from.
+    fn generated(&self, expression: &Expr, scope: &Scope<'a>) -> Option<Whose> {
+        let made = matches!(
+            expression,
+            Expr::CompoundFieldAccess { .. } | Expr::BinaryOp { .. } | Expr::Cast { .. } | Expr::Function(_)
+        );
+        scope.rows.iter().rev().filter(|_| made).find_map(|row| {
+            let (Source::Relation(relation, whose) | Source::New(relation, whose)) = &row.source else { return None };
+            let column = relation.column(self.tenancy.column_of(relation.oid)?).filter(|column| column.generated)?;
+            let mut from = super::parse(column.default.as_deref()?)?;
+            while let Expr::Nested(inner) = from {
+                from = *inner;
+            }
+            (*whose != Whose::Shared && from == *expression).then(|| whose.clone())
+        })
     }
 
     fn literal(&self, literal: &Literal, scope: &Scope<'a>) -> Value {
@@ -324,11 +344,23 @@ impl<'a> Evaluator<'a> {
             BinaryOperator::Or => a.truth().or(&b.truth()),
             BinaryOperator::Eq | BinaryOperator::PGOverlap => a.equals(&b),
             BinaryOperator::NotEq => a.equals(&b).not(),
+            // In a tree of tenants no other stands below one's own place.
+            BinaryOperator::ArrowAt | BinaryOperator::AtArrow
+                if [&a, &b].iter().all(|side| matches!(side, Value::Tenant(_) | Value::Null | Value::Error)) =>
+            {
+                a.equals(&b)
+            }
             BinaryOperator::PGCustomBinaryOperator(parts) if parts.last().is_some_and(|part| part == "=") => {
                 a.equals(&b)
             }
             BinaryOperator::PGCustomBinaryOperator(parts) if parts.last().is_some_and(|part| part == "<>") => {
                 a.equals(&b).not()
+            }
+            BinaryOperator::PGCustomBinaryOperator(parts)
+                if parts.last().is_some_and(|part| part == "<@" || part == "@>")
+                    && [&a, &b].iter().all(|side| matches!(side, Value::Tenant(_) | Value::Null | Value::Error)) =>
+            {
+                a.equals(&b)
             }
             BinaryOperator::Arrow
             | BinaryOperator::LongArrow

@@ -13,7 +13,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
 pub use body::{Body, Step};
-pub use context::{Comparison, comparisons, looked_up, settings};
+pub use context::{Comparison, compared_in_calls, comparisons, looked_up, settings};
 pub use evaluate::{Bound, Evaluator};
 pub use query::Shown;
 pub use truth::{Cause, Truth};

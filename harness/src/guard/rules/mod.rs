@@ -5,11 +5,12 @@ mod function;
 mod policy;
 mod role;
 mod schema;
+mod tenant_schema;
 mod view;
 
 use super::review::Review;
 use crate::error::Result;
 
 /// All families.
-pub(super) const FAMILIES: [fn(&mut Review<'_>) -> Result<()>; 6] =
-    [schema::check, role::check, policy::check, view::check, function::check, constraint::check];
+pub(super) const FAMILIES: [fn(&mut Review<'_>) -> Result<()>; 7] =
+    [schema::check, role::check, policy::check, view::check, function::check, constraint::check, tenant_schema::check];

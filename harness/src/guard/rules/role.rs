@@ -22,43 +22,6 @@ pub(super) fn check(review: &mut Review<'_>) -> Result<()> {
         }
         settings(review, role)?;
     }
-    spanning(review)
-}
-
-/// Where a schema is a tenant, a role that has rights in two of them without becoming another is a hole in the wall.
-fn spanning(review: &mut Review<'_>) -> Result<()> {
-    let catalog = review.catalog;
-    let reaches = |role: Oid, schema: Oid| {
-        let own = catalog.relations.values().filter(|relation| relation.schema_oid == schema);
-        catalog.may_use_schema(role, schema)
-            && own.into_iter().any(|relation| {
-                crate::guard::review::ROWS.into_iter().any(|p| catalog.may_in_part(role, p, relation.oid))
-            })
-    };
-    let owns = |role: Oid, schema: Oid| {
-        catalog.relations.values().any(|r| r.schema_oid == schema && catalog.inherited(role).contains(&r.owner))
-    };
-    for group in &review.tenancy.schemas {
-        for role in catalog.roles.values().filter(|role| !role.superuser && !role.is_predefined()) {
-            let reached: Vec<Oid> = group.iter().copied().filter(|schema| reaches(role.oid, *schema)).collect();
-            let used = catalog.roles.values().filter(|other| other.login && !other.superuser).any(|other| {
-                catalog.settable(other.oid).contains(&role.oid) || catalog.inherited(other.oid).contains(&role.oid)
-            });
-            if !used || reached.len() < 2 || reached.iter().any(|schema| owns(role.oid, *schema)) {
-                continue;
-            }
-            let names: Vec<&str> =
-                reached.iter().filter_map(|oid| Some(catalog.schemas.get(oid)?.name.as_str())).collect();
-            review.keep(Draft {
-                rule: "role/spans-tenants",
-                object: role_object(role),
-                certainty: Certainty::Inferred,
-                sentence: format!("{} reaches the schemas of several tenants without becoming another role", role.name),
-                evidence: vec![format!("it has rights on tables in {}", names.join(", "))],
-                remedy: format!("-- grant {} one tenant's schema, and PUBLIC none", quoted(&role.name)),
-            })?;
-        }
-    }
     Ok(())
 }
 
