@@ -21,12 +21,9 @@ async fn check(id: &str) -> anyhow::Result<()> {
     let (mut campaign, _reports) = campaign(21)?;
     campaign.bounds.cases_max = 6_000;
     campaign.first_finding_only = true;
-    // What the catalogue says breaks it, and not something else by the way.
-    let named = requirement::catalogue()?.into_iter().filter(|r| r.mutants.iter().any(|m| m == id));
-    campaign.only = named.map(|r| r.id).collect();
-    campaign.variant = mutant.variant();
     // What breaks one of these breaks it alone, and by that name it must be known.
-    let broken = requirement::catalogue()?.into_iter().filter(|r| r.mutants.iter().any(|m| m == id));
+    let broken =
+        requirement::catalogue()?.into_iter().filter(|r| r.mutants.iter().any(|m| m == id) && !r.needs_probe());
     let own = broken.filter(|r| r.oracles.iter().any(|o| OWN.contains(o)) || ALONE.contains(&r.id.as_str()));
     campaign.only = own.map(|r| r.id).collect();
     if !campaign.only.is_empty() {
@@ -127,6 +124,7 @@ killed! {
     what_is_sent_to_anothers_webhook_is_seen: "deliveries-shared";
     a_limit_that_others_use_up_is_seen: "limits-shared";
     an_answer_to_all_who_ask_at_once_is_seen: "asked-together";
+    a_kept_answer_to_all_while_the_database_is_away_is_seen: "stale-for-all";
     a_tenant_taken_from_a_form_is_seen: "tenant-from-form";
     a_retention_that_deletes_nothing_is_seen: "retention-idle";
     a_retention_that_takes_anothers_rows_is_seen: "retention-over-tenants";

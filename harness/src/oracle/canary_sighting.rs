@@ -1,12 +1,10 @@
 //! Attributes every sighting: a canary seen by one without a right to its tenant is a leak.
 
-use super::{Ground, Oracle, Suspicion};
+use super::{Ground, Oracle, SHOWN_MAX, Suspicion};
 use crate::canary::{Post, Sighting};
 use crate::finding::OracleId;
 use crate::history::{Observation, Outcome};
 
-/// Proofs shown in one finding; more of the same teach nothing.
-const SHOWN_MAX: usize = 6;
 
 /// The oracle; it needs no account, since a canary names its owner.
 #[derive(Default)]

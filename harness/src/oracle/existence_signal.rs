@@ -7,15 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::canary_sighting::actor_words;
 use super::counters::Counters;
 use super::latency::Latencies;
-use super::{Ground, Oracle, Suspicion, witness};
+use super::{Ground, Oracle, SHOWN_MAX, Suspicion, witness};
 use crate::cell::Relation;
 use crate::finding::OracleId;
 use crate::history::{Answered, Observation};
 use crate::likeness::Part;
 use crate::plan::Vector;
 
-/// Differences shown in one finding.
-const SHOWN_MAX: usize = 6;
 /// Statuses that tell of the moment and not of the object.
 const PASSING: [u16; 5] = [408, 429, 502, 503, 504];
 

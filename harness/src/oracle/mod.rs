@@ -62,6 +62,24 @@ pub struct Suspicion {
     pub beside: Vec<Witness>,
 }
 
+/// Proofs shown in one finding; more of the same teach nothing.
+const SHOWN_MAX: usize = 6;
+
+impl Suspicion {
+    /// Planted `rows` of a table are `what` they should not be.
+    fn of_rows(requirement: &'static str, sentence: String, whose: (Owner, &str), rows: &[u32], what: &str) -> Self {
+        let (owner, table) = whose;
+        let shown = rows.iter().take(SHOWN_MAX);
+        Self {
+            requirement: Some(requirement),
+            sentence,
+            owner: Some(owner),
+            shows: shown.map(|row| format!("row {row} of {table} of {owner} is {what}")).collect(),
+            beside: Vec::new(),
+        }
+    }
+}
+
 /// A pure judge for named requirements.
 pub trait Oracle {
     /// Its name.

@@ -12,8 +12,6 @@ use crate::plan::{RETENTION, RETENTION_REACH};
 use crate::snapshot::{Held, Snapshot};
 use crate::target::retention::Retention as Told;
 
-/// Rows shown in one finding.
-const SHOWN_MAX: usize = 6;
 /// References that are followed: a child of a child is deep enough.
 const DEPTH_MAX: u8 = 6;
 
@@ -127,21 +125,9 @@ impl Retention {
             Some(tenant) => format!("{tenant}'s"),
             None => "the".to_string(),
         };
-        let suspicion = Suspicion {
-            requirement: Some(requirement),
-            sentence: format!(
-                "After {whose} run of retention, {} planted rows of {table} of {owner}: {what}",
-                rows.len()
-            ),
-            owner: Some(owner),
-            shows: rows
-                .iter()
-                .take(SHOWN_MAX)
-                .map(|row| format!("row {row} of {table} of {owner} is {what}"))
-                .collect(),
-            beside: Vec::new(),
-        };
-        Some((suspicion, run.clone()))
+        let sentence =
+            format!("After {whose} run of retention, {} planted rows of {table} of {owner}: {what}", rows.len());
+        Some((Suspicion::of_rows(requirement, sentence, (owner, table), rows, what), run.clone()))
     }
 }
 

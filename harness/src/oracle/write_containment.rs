@@ -13,8 +13,6 @@ use crate::history::{Observation, Outcome};
 use crate::snapshot::{Held, Snapshot, Stray};
 use crate::target::file::Per;
 
-/// Rows shown in one finding.
-const SHOWN_MAX: usize = 6;
 /// References that are followed: a child of a child is deep enough.
 const DEPTH_MAX: u8 = 6;
 
@@ -204,21 +202,9 @@ impl WriteContainment {
         let by_another = self.last.iter().filter(|((writer, name), _)| name == table && *writer != owner);
         let by_another = by_another.map(|(_, write)| write).max_by_key(|write| write.number);
         let write = self.reached_for.get(&(owner, table.into())).or(by_another).or(self.latest.as_ref())?;
-        let suspicion = Suspicion {
-            requirement: Some(requirement),
-            sentence: format!(
-                "{} planted rows of {table} of {owner} are {what}, which no write of its own asked for",
-                rows.len()
-            ),
-            owner: Some(owner),
-            shows: rows
-                .iter()
-                .take(SHOWN_MAX)
-                .map(|row| format!("row {row} of {table} of {owner} is {what}"))
-                .collect(),
-            beside: Vec::new(),
-        };
-        Some((suspicion, write.clone()))
+        let sentence =
+            format!("{} planted rows of {table} of {owner} are {what}, which no write of its own asked for", rows.len());
+        Some((Suspicion::of_rows(requirement, sentence, (owner, table), rows, what), write.clone()))
     }
 
     fn astray(&self, table: &str, stray: &Stray) -> Option<(Suspicion, Observation)> {
