@@ -189,6 +189,24 @@ pub struct ListFacts {
 }
 
 impl Observation {
+    /// What was heard without asking: no request, no time, no place in a sequence.
+    pub(crate) fn heard(step: Step, bytes: u64, sightings: Vec<Sighting>) -> Self {
+        Self {
+            number: 0,
+            sequence: 0,
+            position: 0,
+            page: 0,
+            world: None,
+            step,
+            connection: 0,
+            sent_at_us: 0,
+            took_us: 0,
+            sent: Sent { url: String::new(), body: None },
+            struck: None,
+            outcome: Outcome::Overheard { bytes, sightings },
+        }
+    }
+
     /// The answer, if there was one.
     pub fn answered(&self) -> Option<&Answered> {
         match &self.outcome {

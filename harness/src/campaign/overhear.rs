@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::canary::{Form, Owner, Scanner, Sighting, layers};
 use crate::cell::PoolState;
 use crate::error::{Error, Result};
-use crate::history::{Observation, Outcome, Sent};
+use crate::history::Observation;
 use crate::plan::Step;
 use crate::principal::{NOBODY, Principal};
 use crate::target::sink::Sinks;
@@ -137,20 +137,7 @@ impl News {
 }
 
 fn observation(place: &str, actor: Principal, requirement: &str, state: PoolState, heard: Heard) -> Observation {
-    Observation {
-        number: 0,
-        sequence: 0,
-        position: 0,
-        page: 0,
-        world: None,
-        step: Step::listening(place, actor, requirement, state),
-        connection: 0,
-        sent_at_us: 0,
-        took_us: 0,
-        sent: Sent { url: String::new(), body: None },
-        struck: None,
-        outcome: Outcome::Overheard { bytes: heard.bytes, sightings: heard.sightings },
-    }
+    Observation::heard(Step::listening(place, actor, requirement, state), heard.bytes, heard.sightings)
 }
 
 #[cfg(test)]

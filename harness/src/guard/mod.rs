@@ -1,5 +1,6 @@
 //! The wall reviewed where it stands: a database's own catalogs, and what they let through.
 
+mod application;
 pub mod catalog;
 mod compared;
 pub mod config;

@@ -7,7 +7,7 @@ use super::{Ground, Oracle, Suspicion};
 use crate::canary::Owner;
 use crate::cell::{Lanes, PoolState};
 use crate::finding::OracleId;
-use crate::history::{Observation, Outcome, Sent};
+use crate::history::{Observation, Sent};
 use crate::plan::Step;
 use crate::principal::Principal;
 use crate::target::file::Span;
@@ -212,20 +212,8 @@ fn observation(fact: &Fact, state: PoolState) -> Observation {
         Some(Who::Tenant(owner)) => Principal::of(*owner, &fact.role),
         _ => Principal::without_tenant(&fact.role),
     };
-    Observation {
-        number: 0,
-        sequence: 0,
-        position: 0,
-        page: 0,
-        world: None,
-        step: Step::listening(&fact.statement, actor, ROWS, state),
-        connection: fact.backend,
-        sent_at_us: 0,
-        took_us: 0,
-        sent: Sent { url: fact.statement.clone(), body: None },
-        struck: None,
-        outcome: Outcome::Overheard { bytes: 0, sightings: Vec::new() },
-    }
+    let heard = Observation::heard(Step::listening(&fact.statement, actor, ROWS, state), 0, Vec::new());
+    Observation { connection: fact.backend, sent: Sent { url: fact.statement.clone(), body: None }, ..heard }
 }
 
 #[cfg(test)]

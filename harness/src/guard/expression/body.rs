@@ -7,7 +7,8 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::evaluate::{Evaluator, Scope, chosen};
+use super::evaluate::{Evaluator, Scope};
+use super::made::chosen;
 use super::{Value, parse, parse_query};
 use crate::guard::catalog::Function;
 

@@ -4,6 +4,7 @@
 mod body;
 mod context;
 mod evaluate;
+mod made;
 mod query;
 mod truth;
 mod value;

@@ -3,6 +3,7 @@
 mod constraint;
 mod function;
 mod policy;
+mod policy_text;
 mod role;
 mod schema;
 mod tenant_schema;
@@ -12,5 +13,13 @@ use super::review::Review;
 use crate::error::Result;
 
 /// All families.
-pub(super) const FAMILIES: [fn(&mut Review<'_>) -> Result<()>; 7] =
-    [schema::check, role::check, policy::check, view::check, function::check, constraint::check, tenant_schema::check];
+pub(super) const FAMILIES: [fn(&mut Review<'_>) -> Result<()>; 8] = [
+    schema::check,
+    role::check,
+    policy::check,
+    policy_text::check,
+    view::check,
+    function::check,
+    constraint::check,
+    tenant_schema::check,
+];
