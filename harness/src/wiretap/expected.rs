@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use super::account::Key;
+use super::act::Act;
 use super::frame::Body;
 use super::ownership::Layout;
-use super::statement::{Act, Statement};
+use super::statement::Statement;
 use crate::wire::Who;
 
 /// What the server is to answer next.

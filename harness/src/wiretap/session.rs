@@ -5,13 +5,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::account::{Account, Key, Seen};
+use super::act::Act;
 use super::context::{Context, Given, Naming};
 use super::expected::{Bind, Expected, Portal, Prepared};
 use super::frame::{self, Body, Piece};
 use super::lens::Lens;
 use super::ownership::Layout;
 use super::rows::key;
-use super::statement::{Act, Statement};
+use super::statement::Statement;
 use crate::canary::{Owner, Sighting};
 use crate::fault::Moment;
 use crate::wire::{Means, State, What, Who};
