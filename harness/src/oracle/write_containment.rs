@@ -202,8 +202,10 @@ impl WriteContainment {
         let by_another = self.last.iter().filter(|((writer, name), _)| name == table && *writer != owner);
         let by_another = by_another.map(|(_, write)| write).max_by_key(|write| write.number);
         let write = self.reached_for.get(&(owner, table.into())).or(by_another).or(self.latest.as_ref())?;
-        let sentence =
-            format!("{} planted rows of {table} of {owner} are {what}, which no write of its own asked for", rows.len());
+        let sentence = format!(
+            "{} planted rows of {table} of {owner} are {what}, which no write of its own asked for",
+            rows.len()
+        );
         Some((Suspicion::of_rows(requirement, sentence, (owner, table), rows, what), write.clone()))
     }
 

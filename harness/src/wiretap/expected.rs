@@ -50,6 +50,8 @@ pub struct Portal {
     pub parameters: Vec<Option<Box<[u8]>>>,
     /// The formats of its result.
     pub formats: Vec<u16>,
+    /// Whether any of them is binary.
+    pub is_binary: bool,
     /// What the client itself said.
     pub echoes: Vec<Key>,
 }
