@@ -1,7 +1,8 @@
 //! The tenant context of one connection as its statements set it: what holds for the session, what for the transaction,
 //! what savepoints bring back, and what is left on the connection by whom.
 
-use super::statement::{Act, ROLE, Value};
+use super::act::{Act, Value};
+use super::binding::ROLE;
 use crate::wire::{State, Who};
 
 /// Advisory locks of one connection that are told apart.
@@ -263,7 +264,7 @@ fn is_true(value: &Value, given: Given<'_>) -> bool {
 mod tests {
     use super::*;
     use crate::canary::Owner;
-    use crate::wiretap::statement::Binding;
+    use crate::wiretap::binding::Binding;
 
     /// Tenants are named by their number.
     struct Numbers;

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use super::account::Key;
+use super::act::Act;
 use super::frame::Body;
 use super::ownership::Layout;
-use super::statement::{Act, Statement};
+use super::statement::Statement;
 use crate::wire::Who;
 
 /// What the server is to answer next.
@@ -49,6 +50,8 @@ pub struct Portal {
     pub parameters: Vec<Option<Box<[u8]>>>,
     /// The formats of its result.
     pub formats: Vec<u16>,
+    /// Whether any of them is binary.
+    pub is_binary: bool,
     /// What the client itself said.
     pub echoes: Vec<Key>,
 }

@@ -20,12 +20,15 @@ pub enum Sender {
 }
 
 impl Sender {
-    /// The types that it sends, in protocol 3.0 and 3.2.
-    fn types(self) -> &'static [u8] {
-        match self {
-            Self::Client => b"BCDEFHPQSXcdfp",
-            Self::Server => b"123ACDEGHIKNRSTVWZcdnstv",
-        }
+    /// Whether it sends messages of that type, in protocol 3.0 and 3.2.
+    fn sends(self, tag: u8) -> bool {
+        const CLIENT: u128 = set(b"BCDEFHPQSXcdfp");
+        const SERVER: u128 = set(b"123ACDEGHIKNRSTVWZcdnstv");
+        let known = match self {
+            Self::Client => CLIENT,
+            Self::Server => SERVER,
+        };
+        tag.is_ascii() && known >> tag & 1 == 1
     }
 
     fn word(self) -> &'static str {
@@ -34,6 +37,16 @@ impl Sender {
             Self::Server => "server",
         }
     }
+}
+
+/// A bit for each of `tags`.
+const fn set(tags: &[u8]) -> u128 {
+    let (mut bits, mut at) = (0, 0);
+    while at < tags.len() {
+        bits |= 1 << tags[at];
+        at += 1;
+    }
+    bits
 }
 
 /// Part of what came.
@@ -96,7 +109,7 @@ impl Reader {
     pub fn vet(&mut self) -> Result<(), String> {
         while self.header + HEADER <= self.end {
             let (tag, length) = header(&self.bytes[self.header..]);
-            if !self.sender.types().contains(&tag) {
+            if !self.sender.sends(tag) {
                 return Err(format!("the {} sent a message of the unknown type 0x{tag:02x}", self.sender.word()));
             }
             if !(4..=LENGTH_MAX).contains(&length) {
@@ -245,6 +258,17 @@ pub fn fields(body: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     (0..number).map_while(move |_| reader.value())
 }
 
+/// Whether any value of a result that the server describes so is in binary.
+pub fn is_binary(description: &[u8]) -> bool {
+    let mut reader = Body::new(description);
+    let columns = reader.int16().unwrap_or(0);
+    (0..columns).any(|_| {
+        // Table, column, type, its length and its modifier.
+        let format = reader.text().and_then(|_name| reader.skip(4 + 2 + 4 + 2 + 4)).and_then(|()| reader.int16());
+        format != Some(0)
+    })
+}
+
 /// Reads the body of a message.
 pub struct Body<'b>(&'b [u8]);
 
@@ -265,6 +289,12 @@ impl<'b> Body<'b> {
         let (text, rest) = self.0.split_at(end);
         self.0 = &rest[1..];
         Some(text)
+    }
+
+    /// Passes over so many bytes.
+    pub fn skip(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.get(bytes..)?;
+        Some(())
     }
 
     /// A count.

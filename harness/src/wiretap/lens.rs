@@ -3,11 +3,11 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
+use super::binding::{Binding, PLACES};
 use super::context::Naming;
 use super::frame;
 use super::nested;
 use super::ownership::Ownership;
-use super::statement::{Binding, PLACES};
 use crate::canary::{Owner, Scanner, Sighting};
 use crate::wire::Who;
 

@@ -2,6 +2,8 @@
 //! it afterwards. It speaks the Postgres protocol, 3.0 and 3.2; it changes nothing of what passes.
 
 mod account;
+mod act;
+mod binding;
 mod context;
 mod expected;
 mod fault;
@@ -30,10 +32,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use binding::Binding;
 pub use fault::Faults;
 pub use hop::Hop;
 pub use lens::Lens;
-pub use statement::Binding;
 pub use through::through;
 pub use tls::{Identity, Trust};
 

@@ -44,6 +44,7 @@ pub async fn both(
         let down = pump(&mut answers, server_read, client_write, wounds);
         tokio::pin!(up, down);
         tokio::select! {
+            biased;
             asked = &mut up => match asked {
                 // A client that has said all may still wait for answers; a server that broke off may have said why.
                 Ok(()) | Err(Broken::Io) => down.await,

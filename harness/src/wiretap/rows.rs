@@ -12,6 +12,9 @@ use crate::wire::{Means, What, Who};
 /// Bytes that two parts of a long message share when they are searched: a canary may lie across.
 const SHARED: usize = 256;
 
+/// What a copy in binary begins with: a signature, flags, and the length of nothing more.
+const COPIED: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
 impl Session {
     /// Judges whole rows: one search for all of them, then each sighting is given to its row.
     pub(super) fn rows(&mut self, rows: &[u8]) {
@@ -19,6 +22,7 @@ impl Session {
         self.lens.scan(rows, &mut |sighting| sightings.push(sighting));
         let planted_text = !sightings.is_empty();
         let layout = self.lens.ownership.is_some().then(|| self.layout()).flatten();
+        let in_binary = self.in_binary();
         let mut ends = 0;
         for (tag, body, end) in frame::messages(rows) {
             if self.seen.rows == 0 {
@@ -26,8 +30,9 @@ impl Session {
                 self.seen.refused = tag == b'D' && matches!(first, Some([b'f' | 0]));
             }
             self.seen.rows += 1;
-            if tag == b'D' {
-                self.lens.scan_fields(body, ends, &mut |sighting| sightings.push(sighting));
+            if in_binary {
+                let row = if tag == b'd' { body.strip_prefix(COPIED).unwrap_or(body) } else { body };
+                self.lens.scan_fields(row, ends, &mut |sighting| sightings.push(sighting));
             }
             match (&self.lens.ownership, &layout) {
                 (Some(ownership), Some((layout, formats))) if tag == b'D' => {
@@ -55,6 +60,14 @@ impl Session {
             sightings.shrink_to(64);
         }
         self.sightings = sightings;
+    }
+
+    /// Whether values of the result that comes may be in binary; where nobody told they may.
+    fn in_binary(&self) -> bool {
+        match self.expected.front() {
+            Some(Expected::Execute(portal)) => portal.is_binary || self.in_binary,
+            _ => self.in_binary,
+        }
     }
 
     /// Which columns of the result that comes name a tenant, and the formats that were asked for.

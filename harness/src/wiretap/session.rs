@@ -5,13 +5,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::account::{Account, Key, Seen};
+use super::act::Act;
 use super::context::{Context, Given, Naming};
 use super::expected::{Bind, Expected, Portal, Prepared};
 use super::frame::{self, Body, Piece};
 use super::lens::Lens;
 use super::ownership::Layout;
 use super::rows::key;
-use super::statement::{Act, Statement};
+use super::statement::Statement;
 use crate::canary::{Owner, Sighting};
 use crate::fault::Moment;
 use crate::wire::{Means, State, What, Who};
@@ -30,6 +31,8 @@ pub struct Session {
     pub(super) seen: Seen,
     /// Which columns of a simple query's result name a tenant.
     pub(super) described: Option<Layout>,
+    /// Whether values of what comes may be in binary, where the server tells: in a simple query's result, and in COPY.
+    pub(super) in_binary: bool,
     failed: bool,
     /// What a request to cancel names this connection by.
     pub(super) key: Vec<u8>,
@@ -73,6 +76,7 @@ impl Session {
             expected: VecDeque::new(),
             seen: Seen::default(),
             described: None,
+            in_binary: true,
             failed: false,
             key: Vec::new(),
             idle: false,
@@ -187,8 +191,10 @@ impl Session {
         let parameters = bind.needed_by(&prepared.statement);
         let values: Vec<&[u8]> = bind.values.iter().flatten().copied().collect();
         let echoes = self.echoes(body, &values);
+        let is_binary = bind.formats.iter().any(|format| *format != 0);
         let formats = if self.lens.ownership.is_some() { bind.formats } else { Vec::new() };
-        self.portals.insert(bind.names.0.into(), Arc::new(Portal { prepared, parameters, formats, echoes }));
+        let portal = Portal { prepared, parameters, formats, is_binary, echoes };
+        self.portals.insert(bind.names.0.into(), Arc::new(portal));
         Some(())
     }
 
@@ -223,6 +229,7 @@ impl Session {
                 }
             }
             b'T' | b'n' => self.describe((tag == b'T').then_some(body)),
+            b'H' => self.in_binary = body.first() != Some(&0),
             b'E' => self.fail(body),
             b'N' => self.said(body, Means::Words),
             b'A' => self.said(body, Means::Notification),
@@ -239,6 +246,7 @@ impl Session {
 
     /// The server tells what a result looks like; nothing where there is none.
     fn describe(&mut self, body: Option<&[u8]>) {
+        self.in_binary = body.is_none_or(frame::is_binary);
         let Some(ownership) = &self.lens.ownership else { return };
         let layout = body.map(|body| ownership.layout(body));
         if let Some(Expected::Describe(_)) = self.expected.front() {
@@ -266,6 +274,7 @@ impl Session {
         self.account.backend.statements += 1;
         self.statements += 1;
         self.described = None;
+        self.in_binary = true;
         match self.expected.front_mut() {
             Some(Expected::Query(left, _)) => {
                 let Some(statement) = left.pop_front() else { return drop(std::mem::take(&mut self.seen)) };

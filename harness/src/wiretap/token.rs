@@ -36,7 +36,7 @@ impl<'s> Token<'s> {
 /// Cuts `text` into tokens; each comment goes to `comment`.
 pub fn tokens<'s>(text: &'s str, comment: &mut dyn FnMut(&'s str)) -> Vec<Token<'s>> {
     let bytes = text.as_bytes();
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(text.len() / 4);
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let rest = &bytes[at..];

@@ -10,11 +10,12 @@ mod tls;
 use std::time::{Duration, Instant};
 
 use client::{Client, message};
-use partywall::canary::{Scanner, TimeWindow};
+use partywall::canary::{Canary, Mint, Owner, Scanner, TimeWindow};
 use partywall::postgres::{Options, Postgres, Source};
 use partywall::seed::Seed;
 use partywall::target::copy::execute;
 use partywall::target::database::{close, connect};
+use partywall::wire::{Means, What};
 use partywall::wiretap::{Binding, Lens, Upstream, Wiretap};
 
 /// A cluster that lets the role `raw` in without a password, so that a conversation is the same each time.
@@ -151,5 +152,47 @@ async fn sqlx_and_psql_see_the_same_and_every_way_to_prove_who_one_is_passes() {
         }
         assert_eq!(said[0], said[1], "{user}");
         assert_eq!(said[0].0 == Some(0), ["cat", "dog"].contains(&password), "{said:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_names_its_owner_whatever_format_it_comes_in() {
+    use same::{bind, describe, execute as run, parse, q, sync};
+    let (_postgres, wiretap) = tapped().await;
+    let mint = Mint::new(Seed(5).canary_key(0), WINDOW);
+    let number = mint.bigint(Canary { owner: Owner::new(2), row: 1, column: 1 });
+    // What the client itself says shows nothing.
+    let sql = format!("SELECT {}::bigint + 1 AS n", number - 1);
+    let prepared = [parse("s", &sql), describe(b'S', "s"), sync()].concat();
+    let mut client = Client::start(wiretap.address()).await;
+    client.send(&prepared).await;
+    client.ready().await;
+    for (way, asked) in [
+        ("text", q(&sql)),
+        ("a copy", q(&format!("COPY ({sql}) TO STDOUT"))),
+        ("a copy in binary", q(&format!("COPY ({sql}) TO STDOUT (FORMAT binary)"))),
+        ("a cursor in binary", q(&format!("BEGIN; DECLARE c BINARY CURSOR FOR {sql}; SELECT 1; FETCH c; COMMIT"))),
+        ("text that was bound", [bind("", "s", &[], 0), run("", 0), sync()].concat()),
+        ("binary that was bound", [bind("", "s", &[], 1), run("", 0), sync()].concat()),
+        ("binary that was described", [bind("", "s", &[], 1), describe(b'P', ""), run("", 0), sync()].concat()),
+        ("binary after text", [q("SELECT 1"), bind("", "s", &[], 1), run("", 0), sync()].concat()),
+    ] {
+        client.send(&asked).await;
+        client.ready().await;
+        if way == "binary after text" {
+            client.ready().await;
+        }
+        // The last of it is judged once it was passed on.
+        let mut seen = Vec::new();
+        for _ in 0..200 {
+            seen.extend(wiretap.take().facts.into_iter().map(|fact| fact.what));
+            if !seen.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let owners = vec![Owner::new(2)];
+        let wanted = |what: &What| matches!(what, What::Seen { means: Means::Row, owners: of, .. } if *of == owners);
+        assert!(seen.len() == 1 && seen.iter().all(wanted), "{way}: {seen:?}");
     }
 }

@@ -19,16 +19,18 @@ enum Say {
 
 use Say::{Bytes, Finish, Ready, Wait};
 
-fn q(sql: &str) -> Vec<u8> {
+/// A simple query.
+pub fn q(sql: &str) -> Vec<u8> {
     message(b'Q', &[sql.as_bytes(), &[0]].concat())
 }
 
-fn parse(name: &str, sql: &str) -> Vec<u8> {
+/// Prepares it.
+pub fn parse(name: &str, sql: &str) -> Vec<u8> {
     message(b'P', &[name.as_bytes(), &[0], sql.as_bytes(), &[0, 0, 0]].concat())
 }
 
 /// Values as text, results in one format.
-fn bind(portal: &str, name: &str, values: &[&[u8]], format: u8) -> Vec<u8> {
+pub fn bind(portal: &str, name: &str, values: &[&[u8]], format: u8) -> Vec<u8> {
     let mut body =
         [portal.as_bytes(), &[0], name.as_bytes(), &[0, 0, 0], &(values.len() as u16).to_be_bytes()].concat();
     for value in values {
@@ -39,15 +41,18 @@ fn bind(portal: &str, name: &str, values: &[&[u8]], format: u8) -> Vec<u8> {
     message(b'B', &body)
 }
 
-fn describe(kind: u8, name: &str) -> Vec<u8> {
+/// Asks what a statement, or a portal, gives.
+pub fn describe(kind: u8, name: &str) -> Vec<u8> {
     message(b'D', &[&[kind], name.as_bytes(), &[0]].concat())
 }
 
-fn execute(portal: &str, rows: u32) -> Vec<u8> {
+/// Asks for so many rows of a portal, all with 0.
+pub fn execute(portal: &str, rows: u32) -> Vec<u8> {
     message(b'E', &[portal.as_bytes(), &[0], &rows.to_be_bytes()].concat())
 }
 
-fn sync() -> Vec<u8> {
+/// The end of what is sent together.
+pub fn sync() -> Vec<u8> {
     message(b'S', b"")
 }
 
