@@ -1,12 +1,12 @@
 //! What an expression comes to in one situation: whose the row is, and what the tenant context says.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use sqlparser::ast::{
-    AccessExpr, Array, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    Query, UnaryOperator, Value as Literal,
+    AccessExpr, Array, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query,
+    UnaryOperator, Value as Literal,
 };
 
 use super::body::Body;
