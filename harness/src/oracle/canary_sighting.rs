@@ -5,7 +5,6 @@ use crate::canary::{Post, Sighting};
 use crate::finding::OracleId;
 use crate::history::{Observation, Outcome};
 
-
 /// The oracle; it needs no account, since a canary names its owner.
 #[derive(Default)]
 pub struct CanarySighting;

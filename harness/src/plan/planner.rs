@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Case, Plan, Sequence, Step, existence, forgery, learnt, request, story, sweep};
+use super::{Case, Plan, Sequence, Step, existence, forgery, learnt, request, story, template};
 use crate::cell::{Cell, PoolState};
 use crate::error::{Error, Result};
 use crate::requirement::{self, Breadth};
@@ -21,7 +21,7 @@ const ONE_LEARNT_IN: u64 = 5;
 
 /// What the sequences of one pool state are drawn from.
 struct Sketches {
-    templates: Vec<sweep::Template>,
+    templates: Vec<template::Template>,
     twins: Vec<existence::Twin>,
     /// Each forgery is tried in one pool state.
     forgeries: Vec<forgery::Forgery>,
@@ -160,7 +160,7 @@ impl Planner {
         let states = self.plan.pool_states().count().max(1);
         let place = self.plan.pool_states().position(|state| state == pool_state).unwrap_or(0);
         Sketches {
-            templates: sweep::templates(self),
+            templates: template::templates(self),
             twins: self.twins(),
             forgeries: forgery::forgeries(self).into_iter().skip(place).step_by(states).collect(),
             stories: story::stories(self),
@@ -221,7 +221,12 @@ impl Planner {
                 case(self.learnt_case(pool_state, turn)).unwrap_or_else(|| self.generated(pool_state, turn))
             }
         };
-        let steps = steps.map_err(|why| Error::Usage(format!("target file {}: {why}", self.plan.target.name)))?;
+        let told = |why: String| Error::Usage(format!("target file {}: {why}", self.plan.target.name));
+        let steps = steps.map_err(told)?;
+        let steps = match part {
+            Part::Recorded => steps,
+            _ => self.sheltered(steps).map_err(told)?,
+        };
         let driven = !steps.is_empty() && (matches!(part, Part::Recorded) || self.selection.drives(&steps));
         Ok(driven.then_some(Sequence { number, steps }))
     }
