@@ -51,6 +51,8 @@ pub struct Planner {
     pub(super) holdings: Holdings,
     pub(super) tenant_words: Vec<String>,
     pub(super) links: Vec<learnt::Link>,
+    /// Operations that end the session which they are called in.
+    pub(super) endings: BTreeSet<String>,
     selection: Selection,
 }
 
@@ -84,8 +86,10 @@ impl Planner {
     pub fn new(plan: Arc<Plan>) -> Self {
         let tenant_words = request::tenant_words(&plan.operations, &plan.target.plant.table);
         let selection = Selection::of(&plan.requirements);
-        let mut planner = Self { holdings: plan.holdings(), tenant_words, plan, links: Vec::new(), selection };
+        let (links, endings) = (Vec::new(), BTreeSet::new());
+        let mut planner = Self { holdings: plan.holdings(), tenant_words, plan, links, endings, selection };
         planner.links = learnt::links(&planner);
+        planner.endings = planner.endings();
         planner
     }
 

@@ -1,7 +1,7 @@
 //! Sessions: what begins one and what ends it, read from the document. Whatever ends the session that it is called in is
 //! called in one begun for the occasion, and what that session opened is shut after it, as a credential is that was revoked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cast::{Cast, id_parameter};
 use super::{Answer, Expect, Planner, Proof, Request, Step, Vector};
@@ -130,13 +130,22 @@ impl Planner {
         may.min_by_key(|(_, access)| access.table.is_some())
     }
 
+    /// The ids of all operations that end a session.
+    pub(super) fn endings(&self) -> BTreeSet<String> {
+        let all = self.plan.operations.iter().filter(|operation| self.ender(operation).is_some());
+        all.map(|operation| operation.id.clone()).collect()
+    }
+
     /// The same steps, where whoever ends a session has begun it just before: the run's own must last.
     pub(super) fn sheltered(&self, steps: Vec<Step>) -> Result<Vec<Step>, String> {
+        if !steps.iter().any(|step| self.endings.contains(&step.cell.operation)) {
+            return Ok(steps);
+        }
         let mut all: Vec<Step> = Vec::new();
         for (number, mut step) in steps.into_iter().enumerate() {
-            let ender = self.operation(&step.cell.operation).and_then(|operation| self.ender(operation));
+            let ends = self.endings.contains(&step.cell.operation);
             let own = step.request.proof == Proof::AsIssued && step.actor.role != NOBODY;
-            if let (Some(entry), true) = (self.entry(&step.actor.role), own && ender.is_some()) {
+            if let (Some(entry), true) = (self.entry(&step.actor.role), own && ends) {
                 let name = format!("session token {number}");
                 let begun = |last: &Step| last.cell.operation == entry.operation.id && last.actor == step.actor;
                 if !all.last().is_some_and(begun) {
