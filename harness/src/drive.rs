@@ -2,24 +2,23 @@
 //! is observed, also timeouts, resets and 500s.
 
 mod answer;
+mod calm;
+mod ready;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
-use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::canary::Scanner;
-use crate::cell::Relation;
 use crate::error::Result;
 use crate::fault::{Fault, Kind, Struck};
 use crate::history::{Answered, Observation, Outcome, Sent};
 use crate::ledger::Ledger;
 use crate::patience::Patience;
-use crate::placeholder::{self, SINK};
-use crate::plan::{Answer, ByHand, Plan, Proof, Request, Sequence, Step, Vector};
+use crate::plan::{Answer, ByHand, Plan, Sequence, Step};
 use crate::postgres::Restart;
 use crate::target::connection::{self, Ready};
 use crate::target::file::ListShape;
@@ -27,9 +26,8 @@ use crate::target::http::{self, Raw};
 use crate::target::identity::{Identities, Secrets};
 use crate::target::sink::Sinks;
 use crate::wiretap::Faults;
+use calm::{Calm, PutOff};
 
-/// The placeholder of the run's password.
-const PASSWORD: &str = "password";
 /// A step that is told "not now" is tried so often, and so long after.
 const TRIES_MAX: u32 = 60;
 const AGAIN: Duration = Duration::from_millis(250);
@@ -64,6 +62,8 @@ pub struct Door {
     pub began: Instant,
     /// Whether every body is kept, or only those that a finding may need.
     pub keeps_bodies: bool,
+    /// Whether what follows on something that was only taken on is asked again in the end, when it has been done.
+    pub asks_again: bool,
 }
 
 /// The sequences that lanes draw from, one at a time.
@@ -82,12 +82,13 @@ pub async fn lane(
     pause: Option<Duration>,
 ) -> Result<()> {
     let client = http::client(door.plan.target.timeout())?;
+    let mut put_off = Vec::new();
     loop {
         if until.is_some_and(|until| Instant::now() >= until) {
             return Ok(());
         }
         let next = sequences.lock().await.next();
-        let Some(sequence) = next else { return Ok(()) };
+        let Some(sequence) = next else { return calm::ask_again(put_off).await };
         let sequence = sequence?;
         let mut run = Run {
             door: &door,
@@ -102,6 +103,8 @@ pub async fn lane(
             status: None,
             later: None,
             ended: false,
+            taken_on: None,
+            calm: None,
             out: &out,
         };
         let mut rest = sequence.steps.as_slice();
@@ -122,6 +125,7 @@ pub async fn lane(
                 tokio::time::sleep(pause).await;
             }
         }
+        put_off.extend(PutOff::of(sequence, run));
     }
 }
 
@@ -150,6 +154,10 @@ struct Run<'a> {
     later: Option<Duration>,
     /// Whether it told the end that its step waits for.
     ended: bool,
+    /// The first step of the sequence that was only taken on.
+    taken_on: Option<u32>,
+    /// Where it is asked until the answer stays as it is: what it was last, and since when.
+    calm: Option<Calm>,
     out: &'a mpsc::Sender<Observation>,
 }
 
@@ -177,6 +185,7 @@ impl Run<'_> {
         self.shown.extend(own.shown);
         self.numbers.extend(own.numbers);
         (self.before, self.status, self.later) = (own.before, own.status, own.later);
+        self.taken_on = self.taken_on.or(own.taken_on);
         Ok(heard.into_iter().all(|heard| heard))
     }
 
@@ -190,6 +199,10 @@ impl Run<'_> {
         for _ in 0..tries {
             if !self.walk(sequence, position, step).await? {
                 return Ok(false);
+            }
+            // Accepted (RFC 9110, 15.3.3).
+            if self.status == Some(202) {
+                self.taken_on.get_or_insert(position);
             }
             let told = self.status.is_some_and(|status| busy.contains(&status));
             let failed = self.sent && self.status.is_none_or(|status| status >= 400);
@@ -369,106 +382,6 @@ impl Run<'_> {
         let mut answers = connection::exchanges(base_url, std::slice::from_ref(ready), by, timeout).await;
         answers.pop().unwrap_or(Err(Outcome::Abandoned))
     }
-
-    /// The request of a step with all its values, and how it may be shown; why it cannot be made.
-    fn ready(&self, step: &Step) -> std::result::Result<(Sent, Ready), String> {
-        let unmade = self.tables(step).into_iter().find_map(|table| Some((table, self.door.ledger.unmade(table)?)));
-        if let Some((table, why)) = unmade {
-            return Err(format!("not all rows of {table} could be made: {why}"));
-        }
-        if let Some(name) = self.missing(step) {
-            return Err(format!("an earlier step did not yield `{name}`"));
-        }
-        if let Some(name) = self.ambiguous(step) {
-            return Err(format!("what another tenant has as {name} is also one of the actor's own"));
-        }
-        let identities = &self.door.identities;
-        let fill = |text: &str| placeholder::filled(text, &|name| self.value(name, &self.captured));
-        // What is shown is filled in with what may be shown.
-        let show = |text: &str| placeholder::filled(text, &|name| self.value(name, &self.shown));
-        let body = step.request.body.as_ref().map(|(_, body)| self.bare_numbers(self.door.ledger.filled_body(body)));
-        let filled_body = |captured: &BTreeMap<String, String>, secret: &dyn Fn(&str) -> Option<String>| {
-            let value = |name: &str| match name {
-                PASSWORD => secret(&self.door.secrets.password),
-                SINK => secret(&self.door.sinks.as_ref()?.tell(step.actor.tenant?)?),
-                name => self.value(name, captured).or_else(|| secret(identities.given(name)?)),
-            };
-            body.as_ref().map(|body| placeholder::filled(body, &|name| value(name).map(|text| escaped(&text))))
-        };
-        let shown = filled_body(&self.shown, &|_| Some("[redacted]".into()));
-        let real = filled_body(&self.captured, &|secret| Some(secret.into()));
-        let sent = Sent { url: http::url_of(&step.request, &show), body: shown };
-        let proof = match &step.request.proof {
-            Proof::Reclaimed(own, other) => Proof::Reclaimed(fill(own), fill(other)),
-            proof => proof.clone(),
-        };
-        let credential = identities.presented(&step.actor, &proof);
-        let request = self.filled(&step.request, real.as_ref());
-        let url = http::url_of(&step.request, &fill);
-        Ok((sent, Ready { request, url, credential }))
-    }
-
-    /// What a step names as another's and is one's own by the same name: what is answered then tells nothing.
-    fn ambiguous(&self, step: &Step) -> Option<String> {
-        let actor = step.actor.tenant.filter(|_| step.cell.relation == Relation::Foreign)?;
-        let subject = step.subject.filter(|subject| *subject != actor)?;
-        let of_subject = format!(" of {}/", subject.index());
-        let mut request = step.request.clone();
-        let texts = request.texts();
-        let names: Vec<String> =
-            texts.flat_map(|text| placeholder::names(text).map(String::from).collect::<Vec<_>>()).collect();
-        let ledger = &self.door.ledger;
-        names.into_iter().find(|name| name.contains(&of_subject) && ledger.is_shared_with(name, actor))
-    }
-
-    /// The first value that nobody yielded. A condition of a twin does not count: what has no tag is asked for without.
-    fn missing(&self, step: &Step) -> Option<String> {
-        let request = &step.request;
-        let known = |name: &str| {
-            name == PASSWORD
-                || (name == SINK && self.door.sinks.is_some())
-                || self.value(name, &self.captured).is_some()
-                || self.door.identities.given(name).is_some()
-        };
-        let headers = request.headers.iter().filter(|_| step.vector != Vector::Twin);
-        let texts = std::iter::once(&request.path).chain(request.query.iter().chain(headers).map(|(_, value)| value));
-        let texts = texts.chain(request.body.iter().map(|(_, body)| body));
-        texts.flat_map(|text| placeholder::names(text)).find(|name| !known(name)).map(String::from)
-    }
-
-    /// `request` with captured values in their places; a header whose value nobody yielded is left out.
-    fn filled(&self, request: &Request, body: Option<&String>) -> Request {
-        let fill = |text: &String| placeholder::filled(text, &|name| self.value(name, &self.captured));
-        let headers = request.headers.iter().map(|(name, value)| (name.clone(), fill(value)));
-        Request {
-            path: fill(&request.path),
-            query: request.query.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
-            headers: headers.filter(|(_, value)| placeholder::names(value).next().is_none()).collect(),
-            body: request.body.as_ref().zip(body).map(|((kind, _), body)| (kind.clone(), body.clone())),
-            ..request.clone()
-        }
-    }
-
-    /// A JSON body in which what was captured as a number stands without quotes.
-    fn bare_numbers(&self, body: String) -> String {
-        self.numbers.iter().fold(body, |body, name| {
-            let place = placeholder::of(name);
-            body.replace(&format!("\"{place}\""), &place)
-        })
-    }
-
-    /// What a placeholder stands for: what an earlier step yielded, or what was learnt.
-    fn value(&self, name: &str, captured: &BTreeMap<String, String>) -> Option<String> {
-        captured.get(name).cloned().or_else(|| self.door.ledger.value(name).map(|(text, _)| text.into()))
-    }
-
-    /// The planted tables that a step is about.
-    fn tables<'s>(&'s self, step: &'s Step) -> Vec<&'s str> {
-        let access = self.door.plan.target.access(&step.cell.operation);
-        let params = access.iter().flat_map(|a| a.params.values().filter_map(|reference| reference.split('.').next()));
-        let own = access.and_then(|a| a.table.as_deref());
-        params.chain(own).collect()
-    }
 }
 
 /// What came of a request that could not be made.
@@ -482,10 +395,4 @@ async fn passed(time: Duration) {
     while Instant::now() < end {
         tokio::task::yield_now().await;
     }
-}
-
-/// As it stands between the quotes of a JSON string.
-fn escaped(text: &str) -> String {
-    let quoted = Value::from(text).to_string();
-    quoted[1..quoted.len() - 1].into()
 }

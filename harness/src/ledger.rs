@@ -122,8 +122,10 @@ impl Ledger {
                 made.push((name(table, column, Owner::ABSENT, row), Learnt { text: absent, number }));
             }
         }
-        let first = self.values.get(&tenant_name(Owner::new(0))).map(|v| v.text.clone()).unwrap_or_default();
-        made.push((tenant_name(Owner::ABSENT), Learnt { text: absent(&first, &BTreeSet::new(), 0), number: false }));
+        if let Some(first) = self.values.get(&tenant_name(Owner::new(0))) {
+            let absent = Learnt { text: absent(&first.text, &BTreeSet::new(), 0), number: first.number };
+            made.push((tenant_name(Owner::ABSENT), absent));
+        }
         self.values.extend(made);
     }
 

@@ -109,6 +109,11 @@ const FILES: &[(&str, &str)] = mutants![
     "retention-idle",
     "retention-over-tenants",
     "hold-ignored",
+    "signed-out-in-name",
+    "key-from-file",
+    "key-from-query",
+    "deleted-by-name",
+    "filed-by-name",
 ];
 
 /// All mutants.

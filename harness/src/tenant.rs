@@ -294,7 +294,7 @@ impl Holdings {
     }
 
     /// A tenant's id: the `tenant` column of the first table planted per tenant, else what its `id` is planted with.
-    fn tenant(&self, owner: Owner) -> Planted {
+    pub(crate) fn tenant(&self, owner: Owner) -> Planted {
         if self.given_tenants {
             return Planted::Learnt(ledger::tenant_name(owner));
         }

@@ -18,7 +18,7 @@ use crate::problem::Problem;
 use crate::scope::TenantScope;
 use crate::store::{AuditStore, Sight};
 use crate::telemetry::Trace;
-use crate::token::{self, Lifetime};
+use crate::token::{self, Lifetime, Signer};
 use crate::{believed, careless};
 
 /// An application role.
@@ -315,7 +315,11 @@ async fn proved(parts: &Parts, app: &App, lifetime: Lifetime) -> Result<Caller, 
 
 /// The person whose access token this is; keys and viewer tokens are none.
 pub(crate) async fn signed_in(token: &str, app: &App, lifetime: Lifetime) -> Result<Caller, Problem> {
-    let claims = app.signer.verify(token, lifetime).ok_or(Problem::Unauthenticated)?;
+    let claims = match believed::key(token, &app.login).await {
+        Some(key) => Signer::new(&key).verify(token, lifetime),
+        None => app.signer.verify(token, lifetime),
+    };
+    let claims = claims.ok_or(Problem::Unauthenticated)?;
     let role = Role::of_word(&claims.role).ok_or(Problem::Unauthenticated)?;
     if (role == Role::Platform) != claims.tenant.is_none() || !(role.is_person() || role == Role::Platform) {
         return Err(Problem::Unauthenticated);

@@ -132,6 +132,12 @@ pub enum Defect {
     RetentionIdle,
     /// A legal hold holds nothing.
     HoldIgnored,
+    /// Signing out is answered, and ends nothing.
+    SignedOutInName,
+    /// The key that an access token names is read from a file of that name.
+    KeyFromFile,
+    /// The key that an access token names is asked for by a statement with the name in it.
+    KeyFromQuery,
 }
 
 /// The words of `AUDIT_DEFECTS`.
@@ -200,6 +206,9 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("tenant-from-form", Defect::TenantFromForm),
     ("retention-idle", Defect::RetentionIdle),
     ("hold-ignored", Defect::HoldIgnored),
+    ("signed-out-in-name", Defect::SignedOutInName),
+    ("key-from-file", Defect::KeyFromFile),
+    ("key-from-query", Defect::KeyFromQuery),
 ];
 
 #[cfg(feature = "defects")]

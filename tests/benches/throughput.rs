@@ -105,6 +105,7 @@ impl Subject {
             patience: Patience::default(),
             began: Instant::now(),
             keeps_bodies: false,
+            asks_again: false,
         };
         Ok(Self { plan, sequences: Arc::new(sequences), planted, door: Arc::new(door) })
     }

@@ -14,7 +14,8 @@ const OWN: [OracleId; 5] = [
     OracleId::Recovery,
 ];
 /// Requirements of other oracles that are broken alone, too.
-const ALONE: [&str; 3] = ["work/webhook", "pool/together", "context/form-body"];
+const ALONE: [&str; 5] =
+    ["work/webhook", "pool/together", "context/form-body", "live/signed-out", "role/misleading-header"];
 
 async fn check(id: &str) -> anyhow::Result<()> {
     let mutant = mutant::select(&[id.to_string()])?.remove(0);
@@ -129,6 +130,11 @@ killed! {
     a_retention_that_deletes_nothing_is_seen: "retention-idle";
     a_retention_that_takes_anothers_rows_is_seen: "retention-over-tenants";
     a_retention_that_takes_what_is_held_is_seen: "hold-ignored";
+    a_sign_out_that_ends_nothing_is_seen: "signed-out-in-name";
+    a_key_read_from_the_file_that_a_token_names_is_seen: "key-from-file";
+    a_key_asked_for_by_what_a_token_says_is_seen: "key-from-query";
+    a_row_that_goes_with_one_of_its_name_is_seen: "deleted-by-name";
+    a_row_filed_by_its_name_is_seen: "filed-by-name";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

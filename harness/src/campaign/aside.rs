@@ -105,6 +105,7 @@ impl<'a> Aside<'a> {
             secrets: secrets.clone(),
             began,
             keeps_bodies: true,
+            asks_again: true,
             ledger: Arc::default(),
             sinks: None,
             patience: Patience::default(),

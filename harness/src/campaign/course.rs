@@ -348,6 +348,7 @@ impl<'a> Course<'a> {
             patience: Patience::default(),
             began: self.began,
             keeps_bodies: self.campaign.har.is_some(),
+            asks_again: false,
         })
     }
 

@@ -267,6 +267,7 @@ impl<'a> Trial<'a> {
             scanner: Arc::new(self.scanner()),
             began: Instant::now(),
             keeps_bodies: true,
+            asks_again: false,
             ledger: Arc::default(),
             sinks,
             patience: Patience::default(),

@@ -6,10 +6,10 @@ use super::Run;
 use crate::canary::{Post, Sighting, layers};
 use crate::history::{Answered, ListFacts, Sent};
 use crate::likeness::{self, Likeness};
-use crate::plan::{Answer, HEADER, Request, STREAM_ID, Step, Vector};
+use crate::plan::{Answer, COOKIE, HEADER, Request, STREAM_ID, Step, Vector};
 use crate::redaction::{PARSED_MAX, excerpt, is_secret};
 use crate::target::file::ListShape;
-use crate::target::http::Raw;
+use crate::target::http::{self, Raw};
 
 /// Headers whose content may show a row; credentials and cookies are never kept.
 const KEPT_HEADERS: [&str; 8] =
@@ -36,7 +36,7 @@ impl Run<'_> {
         let cut = raw.cut.clone().or_else(|| broken.map(String::from)).or(long);
         for (name, place) in &step.captures {
             if let Some(value) = taken(place, &raw, parsed.as_ref(), &body) {
-                let shown = if is_secret(place) { "[redacted]".into() } else { value.clone() };
+                let shown = if is_secret(place) || is_secret(name) { "[redacted]".into() } else { value.clone() };
                 self.shown.insert(name.clone(), shown);
                 self.captured.insert(name.clone(), value);
                 let number = parsed.as_ref().and_then(|v| v.pointer(place)).is_some_and(Value::is_number);
@@ -62,6 +62,10 @@ impl Run<'_> {
         let compared = step.vector == Vector::Twin || self.door.keeps_bodies;
         let telling =
             foreign || compared || (success && matches!(step.expect.answer, Answer::Denied | Answer::Refused));
+        let likeness = compared.then(|| Box::new(Likeness::of(&raw.headers, &body, &likeness::sent(request))));
+        if let (Some(calm), Some(likeness)) = (&mut self.calm, &likeness) {
+            self.ended = calm.lasts(raw.status, likeness);
+        }
         let redacted = |text: &str| self.door.identities.redacted(text);
         let excerpt = telling.then(|| redacted(&excerpt(&body)));
         let kept = raw.headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str()));
@@ -74,7 +78,7 @@ impl Run<'_> {
             echoes,
             list,
             ended: self.ended,
-            likeness: compared.then(|| Box::new(Likeness::of(&raw.headers, &body, &likeness::sent(request)))),
+            likeness,
             shape: parsed.as_ref().filter(|_| step.case.is_some()).map(crate::plan::shape),
             cut,
             body: excerpt,
@@ -114,10 +118,14 @@ impl Run<'_> {
     }
 }
 
-/// The value at `place` of an answer: a JSON pointer, `header:NAME`, or `sse:id`, the last one.
+/// The value at `place` of an answer: a JSON pointer, `header:NAME`, `cookie:NAME`, or `sse:id`, the last one.
 fn taken(place: &str, raw: &Raw, parsed: Option<&Value>, body: &[u8]) -> Option<String> {
     if let Some(wanted) = place.strip_prefix(HEADER) {
         return raw.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    }
+    if let Some(wanted) = place.strip_prefix(COOKIE) {
+        let set = raw.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value.as_str());
+        return http::cookie(set, wanted).map(String::from);
     }
     if place == STREAM_ID {
         let text = std::str::from_utf8(body).ok()?;

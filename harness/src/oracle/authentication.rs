@@ -19,6 +19,12 @@ fn flawed(flaw: Flaw) -> &'static str {
         Flaw::Confused | Flaw::ConfusedTrimmed => "a credential signed with the public key as a secret",
         Flaw::ForeignIssuer => "a credential of another issuer",
         Flaw::ForeignAudience => "a credential for another audience",
+        Flaw::AnothersKey => "a credential that the key of another tenant had signed",
+        Flaw::AnothersKeyAsOwn => "a credential that the key of another tenant had signed under the own key's id",
+        Flaw::KeyIdPath => "a credential whose key id is the path of an empty file",
+        Flaw::KeyIdSql => "a credential whose key id is SQL",
+        Flaw::EmbeddedKey => "a credential that brings its own key along",
+        Flaw::NoneCased => "an unsigned credential, of the algorithm `nOnE`",
     }
 }
 

@@ -7,6 +7,7 @@ mod counters;
 mod existence_signal;
 mod judge;
 mod latency;
+mod namesakes;
 mod noninterference;
 mod recovery;
 mod retention;

@@ -17,6 +17,9 @@ const TOKEN_MIN: usize = 16;
 /// Differences shown in one finding.
 const SHOWN_MAX: usize = 4;
 
+/// Stands for a leaf that is not there.
+const ABSENT: &str = "absent";
+
 /// Where an answer stands in the transcript: sequence, position and page.
 type Place = (u64, u32, u32);
 /// A leaf of an answer: `body.items.3.id`.
@@ -27,8 +30,14 @@ type Leaves = BTreeMap<String, String>;
 pub struct Noninterference {
     answers: BTreeMap<World, BTreeMap<Place, Leaves>>,
     names: BTreeMap<World, Names>,
-    /// Sequences in which something was taken on and not yet done: how far it is, is a matter of time.
+    /// Sequences in which something was taken on and not yet done: how far it is, is a matter of time. What follows in them
+    /// is judged where it was asked until its answer stayed as it was.
     pending: BTreeSet<u64>,
+    /// What answers were in between: of what was taken on, and of what followed on it.
+    passing: BTreeMap<(World, u64), Vec<Leaves>>,
+    passed: BTreeMap<(World, Place), Vec<Leaves>>,
+    /// Answers that were asked for to the end.
+    ended: BTreeSet<(World, Place)>,
     scanner: Option<Scanner>,
 }
 
@@ -47,12 +56,24 @@ impl Oracle for Noninterference {
         }
         let place = (observation.sequence, observation.position, observation.page);
         let leaves = self.leaves(ground, world, observation);
-        let settled = !self.pending.contains(&observation.sequence);
+        let pending = self.pending.contains(&observation.sequence);
+        let ended = observation.answered().is_some_and(|answer| answer.ended);
         // Accepted (RFC 9110, 15.3.3).
         if observation.answered().is_some_and(|answer| answer.status == 202) {
             self.pending.insert(observation.sequence);
+            self.passing.entry((world, observation.sequence)).or_default().push(leaves.clone());
+        } else if pending && !ended {
+            let passed = self.passed.entry((world, place)).or_default();
+            if passed.last() != Some(&leaves) {
+                passed.push(leaves.clone());
+            }
         }
-        let found = if settled && world == World::ManyAgain { self.differs(place, &leaves) } else { Vec::new() };
+        if ended {
+            self.ended.insert((world, place));
+        }
+        let due = world == World::ManyAgain && (!pending || self.has_ended_everywhere(place));
+        let found = if due { self.differs(place, &leaves) } else { Vec::new() };
+        let found = if pending && self.is_on_the_way(place, &found) { Vec::new() } else { found };
         // A question that was put off is asked again: the last answer counts.
         self.answers.entry(world).or_default().insert(place, leaves);
         let Some((path, few, many)) = found.first() else { return Vec::new() };
@@ -75,6 +96,26 @@ impl Oracle for Noninterference {
 }
 
 impl Noninterference {
+    /// Whether what was put off was asked to the end in every world.
+    fn has_ended_everywhere(&self, place: Place) -> bool {
+        World::ALL.into_iter().all(|world| self.ended.contains(&(world, place)))
+    }
+
+    /// Whether one side is where the other one was before: then it is only slower.
+    fn is_on_the_way(&self, place: Place, found: &[(String, String, String)]) -> bool {
+        let was = |worlds: [World; 2], path: &str, value: &str| {
+            let before = worlds.into_iter().flat_map(|world| {
+                let taken_on = self.passing.get(&(world, place.0));
+                taken_on.into_iter().chain(self.passed.get(&(world, place))).flatten()
+            });
+            let mut values = before.map(|leaves| leaves.get(path).map_or(ABSENT, String::as_str));
+            values.any(|known| known == value)
+        };
+        found.iter().any(|(path, few, many)| {
+            was([World::Many, World::ManyAgain], path, few) || was([World::Few, World::FewAgain], path, many)
+        })
+    }
+
     /// What differs between the pairs and within neither: the smallest first.
     fn differs(&self, place: Place, many_again: &Leaves) -> Vec<(String, String, String)> {
         let at = |world: World| self.answers.get(&world).and_then(|answers| answers.get(&place));
@@ -84,7 +125,7 @@ impl Noninterference {
         let noise: BTreeSet<String> =
             different(few, few_again).chain(different(many, many_again)).map(everywhere).collect();
         let noisy = |path: &str| noise.contains(&everywhere(path));
-        let shown = |leaves: &Leaves, path: &str| leaves.get(path).cloned().unwrap_or_else(|| "absent".into());
+        let shown = |leaves: &Leaves, path: &str| leaves.get(path).cloned().unwrap_or_else(|| ABSENT.into());
         let mut found: Vec<_> = different(few, many)
             .filter(|path| !noisy(path))
             .map(|path| (path.to_string(), shown(few, path), shown(many, path)))
@@ -222,6 +263,7 @@ mod tests {
     use super::super::simulated::{Told, ground, observed, suspected};
     use super::*;
     use crate::cell::{Lanes, PoolState};
+    use crate::history::Outcome;
     use crate::plan::Planner;
 
     /// What is suspected of a service that answers each question of the observer with `body`, given how often any service
@@ -281,6 +323,56 @@ mod tests {
         };
         assert_eq!(told(202), []);
         assert!(!told(200).is_empty());
+    }
+
+    /// What is suspected where something is taken on, and what follows is asked for again in the end: `asked` tells the
+    /// answer by how often it was asked for before.
+    fn check_later(asked: impl Fn(World, usize) -> String) -> Vec<(String, String)> {
+        let ground = ground();
+        let state = PoolState { pool_size: None, lanes: Lanes::One };
+        let mut history = Vec::new();
+        for world in World::ALL {
+            let sequences = Planner::new(ground.plan.clone()).transcript(world, state).expect("a transcript");
+            let sequence =
+                sequences.iter().find(|s| s.steps.len() > 1 && s.steps[0].actor.tenant == Some(Owner::new(0)));
+            let sequence = sequence.expect("a sequence of the observer's with a later step");
+            for time in 0..4_usize {
+                let position = usize::from(time > 0);
+                let number = history.len() as u64;
+                let (status, body) =
+                    if time == 0 { (202, r#"{"id":1}"#.into()) } else { (200, asked(world, time - 1)) };
+                let told = Told { status, headers: Vec::new(), body };
+                let place = (sequence.number, position as u32);
+                let mut observation =
+                    Observation { world: Some(world), ..observed(&sequence.steps[position], number, place, told) };
+                if let Outcome::Answered(answer) = &mut observation.outcome {
+                    answer.ended = time == 3;
+                }
+                history.push(observation);
+            }
+        }
+        suspected(&ground, &mut Noninterference::default(), &history)
+    }
+
+    #[test]
+    fn what_was_taken_on_is_judged_once_it_is_done() {
+        let told = |state: &str, rows: u64| format!(r#"{{"state":"{state}","rows":{rows}}}"#);
+        // It ends alike, however long it takes.
+        assert_eq!(
+            check_later(|world, time| told(if time > usize::from(many(world)) { "done" } else { "queued" }, 3)),
+            []
+        );
+        // It ends otherwise for what the others have.
+        let found = check_later(|world, time| match time {
+            0 => told("queued", 0),
+            _ => told("done", 3 + u64::from(many(world))),
+        });
+        assert!(found.len() == 1 && found[0].1.contains("body.rows is 3 or 4"), "{found:?}");
+        // Where the others are many it is not done in time.
+        assert_eq!(
+            check_later(|world, time| if time == 0 || many(world) { told("queued", 0) } else { told("done", 3) }),
+            []
+        );
     }
 
     #[test]

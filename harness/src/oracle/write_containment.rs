@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::canary_sighting::actor_words;
+use super::namesakes::Namesakes;
 use super::{Ground, Oracle, Suspicion, witness};
 use crate::canary::{Owner, Scanner};
 use crate::cell::{Lanes, Relation};
 use crate::finding::{OracleId, Witness};
 use crate::history::{Observation, Outcome};
+use crate::plan::NAMESAKE;
 use crate::snapshot::{Held, Snapshot, Stray};
 use crate::target::file::Per;
 
@@ -41,6 +43,7 @@ pub struct WriteContainment {
     latest: Option<Observation>,
     /// By connection: what the owner read before a foreign write, and that write.
     reading: BTreeMap<u32, Reading>,
+    namesakes: Namesakes,
     scanner: Option<Scanner>,
 }
 
@@ -64,6 +67,9 @@ impl Oracle for WriteContainment {
         }
         if observation.step.requirement == TAMPERING {
             return self.read_again(ground, observation).into_iter().collect();
+        }
+        if observation.step.requirement == NAMESAKE && observation.step.request.method == "GET" {
+            return self.namesakes.read(observation).into_iter().collect();
         }
         // A list is read, by whatever method.
         let access = ground.plan.target.access(&observation.step.cell.operation);
@@ -122,6 +128,7 @@ impl WriteContainment {
             return;
         }
         self.latest = Some(observation.clone());
+        self.namesakes.wrote(observation);
         if let Some(reading) = self.reading.get_mut(&observation.connection) {
             reading.write = Some(witness::of(observation, "write", Vec::new()));
         }

@@ -8,6 +8,7 @@ use super::{Answer, Expect, Listing, Planner, Request, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{Cell, PoolState, Relation};
 use crate::operation::{Operation, Place};
+use crate::placeholder;
 use crate::target::file::{Access, TargetFile};
 
 /// Who takes part in one sequence.
@@ -70,14 +71,16 @@ impl Planner {
         Ok(Some((parameter, "⟦made⟧".into())))
     }
 
-    /// The `prepare` operation of the target file, called by the same principal.
+    /// The `prepare` operation of the target file, called by the same principal; the parameters that take what it yields.
     pub(super) fn prepared(
         &self,
         cast: &Cast<'_>,
         role: &str,
         steps: &mut Vec<Step>,
     ) -> Result<BTreeMap<String, String>, String> {
-        let Some(prepare) = &cast.access.prepare else { return Ok(BTreeMap::new()) };
+        let (Some(prepare), parameters) = (&cast.access.prepare, &cast.operation.parameters) else {
+            return Ok(BTreeMap::new());
+        };
         let operation = self.operation(&prepare.operation);
         let Some((operation, access)) = operation.and_then(|o| Some((o, self.access(o)?))) else {
             return Err(format!("operation {}: prepare names no described operation", cast.operation.id));
@@ -88,7 +91,8 @@ impl Planner {
         step.expect = Expect { answer: Answer::Success, ..Expect::default() };
         step.captures = prepare.capture.clone();
         steps.push(step);
-        Ok(BTreeMap::new())
+        let taken = prepare.capture.keys().filter(|name| parameters.iter().any(|parameter| parameter.name == **name));
+        Ok(taken.map(|name| (name.clone(), placeholder::of(name))).collect())
     }
 
     pub(super) fn lines(&self, cast: &Cast<'_>) -> u32 {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::cast::Cast;
+use super::claim::put;
 use super::{Answer, Expect, HEADER, Planner, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{Lanes, PoolState, Relation};
@@ -50,6 +51,8 @@ enum Kind {
     Condition(&'static str, &'static str),
     /// A value in the named filter.
     Filter(String),
+    /// A tenant in a parameter that may well take one, of what shows no rows: what is counted for another differs.
+    Taker(usize),
     /// A cursor of another list, and one that was never made.
     Cursor,
     /// What another has made already, made again.
@@ -102,6 +105,9 @@ impl Planner {
             for parameter in operation.parameters_in(Place::Query).filter(|p| access.params.contains_key(&p.name)) {
                 add(None, Kind::Filter(parameter.name.clone()));
             }
+            if operation.is_read() && access.list.is_none() && rows == 0 {
+                self.takers(operation, access).into_iter().for_each(|place| add(None, Kind::Taker(place)));
+            }
             let list = access.list.as_ref().filter(|list| list.complete && rows == 0);
             if list.is_some_and(|list| list.cursor.is_some() && list.next.is_some()) {
                 add(None, Kind::Cursor);
@@ -150,6 +156,7 @@ impl Planner {
             Kind::Condition(name, value) => self.conditional(&cast, role, name, value),
             Kind::Filter(name) => self
                 .alike(&cast, |cast, relation| compare(self.filtered(cast, role, relation, name)?, "existence/name")),
+            Kind::Taker(place) => self.alike(&cast, |cast, relation| self.taken(cast, role, relation, *place)),
             Kind::Cursor => self.foreign_cursor(&cast, role),
             Kind::Conflict => self.collisions(&cast, role, None),
             Kind::Key(name) => self.collisions(&cast, role, Some(name)),
@@ -187,6 +194,17 @@ impl Planner {
             cast.access.creates.as_ref().and(cast.access.table.clone()).map(|table| (table, self.lines(cast)));
         let step = compare(step, self.object_requirement(cast))?;
         Ok(Step { expect: Expect { adds_to, ..step.expect.clone() }, ..step })
+    }
+
+    /// Asked with a tenant in the parameter at that place.
+    fn taken(&self, cast: &Cast<'_>, role: &str, relation: Relation, place: usize) -> Result<Step, String> {
+        let mut step = self.step(cast, role, Relation::Own, Vector::Twin, BTreeMap::new())?;
+        let owner = self.owner_of(cast, relation);
+        let parameter = &cast.operation.parameters[place];
+        put(&mut step.request, parameter, &self.holdings.tenant_id(owner));
+        step.cell.relation = relation;
+        step.subject = (relation == Relation::Foreign).then_some(owner);
+        compare(step, "existence/name")
     }
 
     fn last(&self, cast: &Cast<'_>, role: &str, relation: Relation) -> Result<Step, String> {

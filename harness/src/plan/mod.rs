@@ -4,6 +4,7 @@
 pub mod body;
 mod by_hand;
 mod cast;
+mod claim;
 mod collision;
 mod corpus;
 mod existence;
@@ -12,18 +13,23 @@ mod forgery;
 mod generated;
 mod hand_over;
 mod learnt;
+mod namesake;
 mod planner;
 mod planting;
+mod proof;
 mod ranges;
 mod recorded;
 mod request;
 mod requirement;
 mod retention;
 mod script;
+mod session;
 mod spelling;
 mod step;
 mod story;
 mod sweep;
+mod taker;
+mod template;
 mod transcript;
 
 use std::collections::BTreeSet;
@@ -47,6 +53,7 @@ use crate::world::World;
 pub use by_hand::PIPELINED;
 pub use corpus::{Corpus, Coverage, SCHEMA_VERSION as CORPUS_VERSION, shape};
 pub use learnt::{Case, Offer};
+pub use namesake::NAMESAKE;
 pub use planner::Planner;
 pub use planting::{Planting, Showing};
 pub use recorded::{Given, Journey, Recorded};
@@ -54,8 +61,8 @@ pub use request::{principal_value, text_of};
 pub use retention::{RETENTION, RETENTION_REACH};
 pub use script::Script;
 pub use step::{
-    AFTER_FAULT, AFTER_RESTART, Answer, ByHand, Expect, HEADER, Listing, Proof, RECOVERY, Request, STREAM_ID, Sequence,
-    Step, Until, Vector,
+    AFTER_FAULT, AFTER_RESTART, Answer, ByHand, COOKIE, Expect, HEADER, Listing, Proof, RECOVERY, Request, STREAM_ID,
+    Sequence, Step, Until, Vector,
 };
 pub use transcript::NONINTERFERENCE;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Case, Plan, Sequence, Step, existence, forgery, learnt, request, story, sweep};
+use super::{Case, Plan, Sequence, Step, existence, forgery, learnt, request, story, template};
 use crate::cell::{Cell, PoolState};
 use crate::error::{Error, Result};
 use crate::requirement::{self, Breadth};
@@ -21,7 +21,7 @@ const ONE_LEARNT_IN: u64 = 5;
 
 /// What the sequences of one pool state are drawn from.
 struct Sketches {
-    templates: Vec<sweep::Template>,
+    templates: Vec<template::Template>,
     twins: Vec<existence::Twin>,
     /// Each forgery is tried in one pool state.
     forgeries: Vec<forgery::Forgery>,
@@ -51,6 +51,8 @@ pub struct Planner {
     pub(super) holdings: Holdings,
     pub(super) tenant_words: Vec<String>,
     pub(super) links: Vec<learnt::Link>,
+    /// Operations that end the session which they are called in.
+    pub(super) endings: BTreeSet<String>,
     selection: Selection,
 }
 
@@ -84,8 +86,10 @@ impl Planner {
     pub fn new(plan: Arc<Plan>) -> Self {
         let tenant_words = request::tenant_words(&plan.operations, &plan.target.plant.table);
         let selection = Selection::of(&plan.requirements);
-        let mut planner = Self { holdings: plan.holdings(), tenant_words, plan, links: Vec::new(), selection };
+        let (links, endings) = (Vec::new(), BTreeSet::new());
+        let mut planner = Self { holdings: plan.holdings(), tenant_words, plan, links, endings, selection };
         planner.links = learnt::links(&planner);
+        planner.endings = planner.endings();
         planner
     }
 
@@ -160,7 +164,7 @@ impl Planner {
         let states = self.plan.pool_states().count().max(1);
         let place = self.plan.pool_states().position(|state| state == pool_state).unwrap_or(0);
         Sketches {
-            templates: sweep::templates(self),
+            templates: template::templates(self),
             twins: self.twins(),
             forgeries: forgery::forgeries(self).into_iter().skip(place).step_by(states).collect(),
             stories: story::stories(self),
@@ -221,7 +225,12 @@ impl Planner {
                 case(self.learnt_case(pool_state, turn)).unwrap_or_else(|| self.generated(pool_state, turn))
             }
         };
-        let steps = steps.map_err(|why| Error::Usage(format!("target file {}: {why}", self.plan.target.name)))?;
+        let told = |why: String| Error::Usage(format!("target file {}: {why}", self.plan.target.name));
+        let steps = steps.map_err(told)?;
+        let steps = match part {
+            Part::Recorded => steps,
+            _ => self.sheltered(steps).map_err(told)?,
+        };
         let driven = !steps.is_empty() && (matches!(part, Part::Recorded) || self.selection.drives(&steps));
         Ok(driven.then_some(Sequence { number, steps }))
     }

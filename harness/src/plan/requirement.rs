@@ -11,6 +11,14 @@ use crate::target::file::{Access, Per, PlantTable, TargetFile};
 pub(super) fn refusal_of(proof: &Proof) -> &'static str {
     match proof {
         Proof::Flawed(Flaw::Expired) => "role/expired",
+        Proof::Flawed(
+            Flaw::AnothersKey
+            | Flaw::AnothersKeyAsOwn
+            | Flaw::KeyIdPath
+            | Flaw::KeyIdSql
+            | Flaw::EmbeddedKey
+            | Flaw::NoneCased,
+        ) => "role/misleading-header",
         Proof::Flawed(_) => "role/foreign-issuer",
         _ => "role/bad-credential",
     }

@@ -15,6 +15,8 @@ use crate::target::credential::Flaw;
 
 /// What a capture begins with that takes a header's value; the name follows in lower case.
 pub const HEADER: &str = "header:";
+/// What a capture begins with that takes a cookie's value; the name follows.
+pub const COOKIE: &str = "cookie:";
 /// What a capture is that takes the last id of a stream of server-sent events.
 pub const STREAM_ID: &str = "sse:id";
 
@@ -42,7 +44,8 @@ pub struct Step {
     pub request: Request,
     /// What must come of it.
     pub expect: Expect,
-    /// What later steps of the sequence take from the answer: name to JSON pointer, to [`HEADER`] and a header's name, or [`STREAM_ID`].
+    /// What later steps of the sequence take from the answer: name to JSON pointer, to [`HEADER`] and a header's name,
+    /// to [`COOKIE`] and a cookie's, or [`STREAM_ID`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub captures: BTreeMap<String, String>,
     /// The case that it belongs to, when it offers what another answer yielded.

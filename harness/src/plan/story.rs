@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::cast::{Cast, id_parameter};
-use super::{Answer, Expect, Planner, Proof, Step, Vector};
+use super::namesake::Apart;
+use super::{Answer, Expect, Planner, Step, Vector};
 use crate::canary::Owner;
 use crate::cell::{PoolState, Relation};
 use crate::operation::{Operation, Place};
@@ -35,6 +36,10 @@ pub(super) enum Story {
     Resumed(usize, String),
     /// A credential's end: what issues it, what ends it, what it opens.
     Revoked(usize, usize, usize),
+    /// A session's end: what ends it.
+    Ended(usize),
+    /// Rows of two tenants that are alike in all but one text.
+    Namesakes(usize, Apart),
     /// What tells the target where to send news.
     Sent(usize),
     /// A list that several tenants ask for at the same instant.
@@ -78,6 +83,9 @@ pub(super) fn stories(planner: &Planner) -> Vec<Story> {
             }
         }
         stories.extend(access.sink.is_some().then_some(Story::Sent(index)));
+        if planner.makes_what_is_read(operation, access) {
+            stories.extend([Apart::First, Apart::Last].map(|apart| Story::Namesakes(index, apart)));
+        }
         if access.creates.is_none() {
             continue;
         }
@@ -101,6 +109,7 @@ pub(super) fn stories(planner: &Planner) -> Vec<Story> {
             }
         }
     }
+    stories.extend(planner.enders().into_iter().map(|(index, _)| Story::Ended(index)));
     stories
 }
 
@@ -133,6 +142,11 @@ impl Planner {
             Story::Live(index) => self.live(&of(*index)?),
             Story::Resumed(index, header) => self.resumed(&of(*index)?, header),
             Story::Revoked(maker, ender, used) => self.revoked(&of(*maker)?, &of(*ender)?, &of(*used)?),
+            Story::Ended(index) => {
+                let roles = self.enders().into_iter().find(|(ender, _)| ender == index).map(|(_, roles)| roles);
+                self.signed_out(&of(*index)?, &roles.unwrap_or_default())
+            }
+            Story::Namesakes(index, apart) => self.namesakes(&of(*index)?, *apart),
             Story::Sent(index) => self.sent(&of(*index)?),
             Story::Together(index) => self.together(&of(*index)?),
             Story::Piped(index) => self.piped(&of(*index)?),
@@ -312,35 +326,6 @@ impl Planner {
             steps.push(again);
         }
         Ok(steps)
-    }
-
-    fn revoked(&self, maker: &Cast<'_>, ender: &Cast<'_>, used: &Cast<'_>) -> Result<Vec<Step>, String> {
-        let id = "live/revoked";
-        let (Some(issued), Some(table)) = (&maker.access.issues, maker.access.table.as_deref()) else {
-            return Ok(Vec::new());
-        };
-        let Some(parameter) = id_parameter(ender.operation, ender.access, table) else { return Ok(Vec::new()) };
-        let credential =
-            self.plan.target.role(&issued.role).and_then(|r| self.plan.target.credential.get(&r.credential));
-        let places = credential.ok_or("a credential that the target file does not have")?.send().places();
-        let issued_at = |place: &String| place.replace("{token}", "⟦issued⟧");
-        let mut made = self.told(maker, id, BTreeMap::new())?;
-        made.captures.insert("issued".into(), issued.token.clone());
-        let mut opened = self.step(used, &issued.role, Relation::Own, Vector::Story, BTreeMap::new())?;
-        opened.requirement = id.into();
-        opened.request.proof = Proof::Issued;
-        for place in places.iter().map(issued_at) {
-            let header = place.split_once(": ").map(|(name, value)| (name.into(), value.into()));
-            opened.request.headers.extend(header);
-            let parameter = place.strip_prefix('?').and_then(|place| place.split_once('='));
-            opened.request.query.extend(parameter.map(|(name, value)| (name.into(), value.into())));
-        }
-        opened.expect = Expect { answer: Answer::Success, ..Expect::default() };
-        let ended = self.told(ender, id, BTreeMap::from([(parameter, "⟦made⟧".to_string())]))?;
-        let mut after = opened.clone();
-        after.cell.role = NOBODY.into();
-        after.expect.answer = Answer::Refused;
-        Ok(vec![made, opened, ended, after])
     }
 
     /// Each of two tenants tells where its news goes, and writes what may be news; what came of it is heard in the end.

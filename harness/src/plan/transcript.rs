@@ -2,7 +2,7 @@
 //! that as much time passes.
 
 use super::cast::Cast;
-use super::sweep::{self, Template};
+use super::template::{self, Template};
 use super::{Planner, Sequence, Step};
 use crate::canary::Owner;
 use crate::cell::{PoolState, Relation};
@@ -20,7 +20,7 @@ impl Planner {
     pub fn transcript(&self, world: World, pool_state: PoolState) -> Result<Vec<Sequence>, String> {
         let mut others = world.others().cycle();
         let mut sequences = Vec::new();
-        for template in sweep::templates(self).iter().filter(|template| template.is_of_itself(self)) {
+        for template in template::templates(self).iter().filter(|template| template.is_of_itself(self)) {
             for asker in others.next().into_iter().chain([World::OBSERVER]) {
                 let steps = self.asked(template, Owner::new(asker), pool_state, sequences.len() as u64 / 2)?;
                 sequences.push(Sequence { number: sequences.len() as u64, steps });
@@ -33,7 +33,7 @@ impl Planner {
     fn asked(&self, template: &Template, asker: Owner, pool_state: PoolState, turn: u64) -> Result<Vec<Step>, String> {
         let Some((operation, access)) = template.described(self) else { return Ok(Vec::new()) };
         let cast = Cast { operation, access, pool_state, observer: asker, other: asker, turn };
-        let mut steps = self.cast(&cast, template)?;
+        let mut steps = self.sheltered(self.cast(&cast, template)?)?;
         steps.retain(|step| step.actor.tenant == Some(asker) && step.cell.relation != Relation::Foreign);
         for step in &mut steps {
             step.requirement = NONINTERFERENCE.into();

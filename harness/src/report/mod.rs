@@ -1,5 +1,6 @@
 //! Reports: files and terminal output made from events and a finished judgement. No judgement is made here.
 
+mod curl;
 mod evidence;
 pub mod guard;
 mod html;

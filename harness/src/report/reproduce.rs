@@ -1,26 +1,25 @@
 //! `reproduce.sh`: a finding's fewest steps with curl alone, against a target that is planted as the run planted it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::Shown;
+use super::curl::{self, Variables};
 use super::text::line;
 use crate::canary::{Owner, Sighting};
 use crate::error::{Error, Result};
 use crate::evidence::Evidence;
 use crate::finding::{OracleId, quoted};
 use crate::oracle::Ground;
-use crate::plan::{Answer, Plan, Proof, Step};
-use crate::principal::{NOBODY, Principal};
-use crate::target::credential::Credential;
-use crate::target::http;
+use crate::plan::{Answer, Plan, Step};
+use crate::principal::Principal;
 use crate::tenant::{Holdings, WRITTEN};
 
 /// Values looked for at most; the first ones of a tenant are as good as the last.
 const MARKS_MAX: usize = 2_000;
 /// Number of the casting: its writes are others than the run's.
 const TAKE: u32 = 30_000;
-/// Pages that a walk follows.
-const PAGES_MAX: u32 = 50;
+/// What the script is made of besides its steps.
+pub(super) const PRELUDE: &str = include_str!("prelude.sh");
 
 /// What in the answer is the leak.
 enum Sign {
@@ -57,19 +56,17 @@ pub(super) fn to_sh(evidence: &Evidence, plan: &Plan, shown: &Shown<'_>) -> Resu
         (Some(probe), Some(step)) => sign(evidence, &ground, &steps, step, &foreign(&ground, probe)),
         _ => Sign::Unknown,
     };
-    let mut variables: BTreeMap<String, String> = BTreeMap::new();
+    let mut variables = Variables::new();
     variables.insert("BASE_URL".into(), "where the target answers, without a slash at its end".into());
+    let captured: BTreeSet<&str> = steps.iter().flat_map(|step| step.captures.keys().map(String::as_str)).collect();
     let mut told = String::new();
     for (number, step) in steps.iter().enumerate() {
         told += &format!("\n# {}. {}: {} {}\n", number + 1, step.actor, step.request.method, step.cell.operation);
-        told += &sent(plan, step, &mut variables);
+        told += &curl::sent(plan, step, &captured, &mut variables);
         if number == place {
             told += "shown=$answer\n";
         }
-        for (name, pointer) in &step.captures {
-            let field = pointer.rsplit('/').next().unwrap_or(pointer);
-            told += &format!("{}=$(field {})\n", variable(name), quoted(field));
-        }
+        told += &curl::taken(step);
     }
     let needs: String = variables.iter().map(|(name, what)| format!("#   {name}: {what}\n")).collect();
     let names: Vec<&str> = variables.keys().map(String::as_str).collect();
@@ -78,9 +75,7 @@ pub(super) fn to_sh(evidence: &Evidence, plan: &Plan, shown: &Shown<'_>) -> Resu
          # Exit status: 0 the leak shows, 1 it does not, 2 something is not set, 4 no answer.\n\
          missing=\nfor name in {}; do\n  eval \"value=\\${{$name:-}}\"\n  [ -n \"$value\" ] || missing=\"$missing $name\"\n\
          done\nif [ -n \"$missing\" ]; then\n  echo \"set these first:$missing\" >&2\n  exit 2\nfi\n\
-         field() {{ printf '%s' \"$answer\" | grep -o \"\\\"$1\\\" *: *\\(\\\"[^\\\"]*\\\"\\|[0-9]*\\)\" | head -n 1 | sed 's/^[^:]*: *//; s/\"//g'; }}\n\
-         escaped() {{ printf '%s' \"$1\" | sed 's/%/%25/g; s/+/%2B/g; s/&/%26/g; s/#/%23/g; s/=/%3D/g'; }}\n\
-         unanswered() {{ echo \"no answer from $BASE_URL\" >&2; exit 4; }}\n{told}\n{}",
+         {PRELUDE}{told}\n{}",
         line(&evidence.sentence),
         line(&evidence.requirement),
         evidence.oracle.word(),
@@ -260,118 +255,4 @@ fn judged(sign: &Sign) -> String {
         }
         Sign::Unknown => format!("{show}echo 'Compare the answer with what the sentence says.' >&2\nexit 1\n"),
     }
-}
-
-/// The commands that send `step` and keep its answer.
-fn sent(plan: &Plan, step: &Step, variables: &mut BTreeMap<String, String>) -> String {
-    let request = &step.request;
-    let mut words = vec![format!("curl -sS -i -X {}", request.method)];
-    // A credential that goes into the query.
-    let mut asked = Vec::new();
-    if step.actor.role != NOBODY
-        && let Some(role) = plan.target.role(&step.actor.role)
-        && let Some(credential) = plan.target.credential.get(&role.credential)
-    {
-        let what = match credential {
-            Credential::Login { path, .. } => format!("token from POST {path} of the {}", step.actor),
-            Credential::Secret { prefix, .. } if !prefix.is_empty() => {
-                format!("secret of the {}, {prefix} included", step.actor)
-            }
-            _ => format!("credential of the {}", step.actor),
-        };
-        let name = step.actor.token_variable();
-        let token = match &request.proof {
-            Proof::Malformed => "not.a.credential".into(),
-            Proof::AsIssued => format!("${{{name}}}"),
-            proof => {
-                let how = proof.word();
-                let altered = format!("{name}_{}", how.to_uppercase());
-                variables.insert(altered.clone(), format!("{what}, {how}"));
-                format!("${{{altered}}}")
-            }
-        };
-        if request.proof == Proof::AsIssued {
-            variables.insert(name, what);
-        }
-        for place in credential.send().places() {
-            let place = place.replace("{token}", &token);
-            match place.strip_prefix('?') {
-                Some(parameter) => asked.push(parameter.to_string()),
-                None => words.push(format!("-H \"{place}\"")),
-            }
-        }
-    }
-    for (name, value) in &request.headers {
-        words.push(format!("-H {}", filled(&format!("{name}: {value}"))));
-    }
-    if let Some((content_type, body)) = &request.body {
-        if body.contains("⟦password⟧") {
-            variables.insert("PASSWORD".into(), "the password of every planted person".into());
-        }
-        words.push(format!("-H {} --data-binary {}", quoted(&format!("Content-Type: {content_type}")), filled(body)));
-    }
-    let kept = std::cell::RefCell::new(Vec::new());
-    let url = http::url_of(request, &|text| held(text, &mut kept.borrow_mut()));
-    let url = kept.into_inner().iter().fold(quoted(&url), |url, name| {
-        url.replace(&holder(name), &format!("'\"$(escaped \"${}\")\"'", variable(name)))
-    });
-    let url = asked
-        .iter()
-        .fold(url, |url, parameter| format!("{url}\"{}{parameter}\"", if url.contains('?') { '&' } else { '?' }));
-    let shape = plan.target.access(&step.cell.operation).and_then(|a| a.list.as_ref()).filter(|_| step.walk);
-    let (limit, or) = match step.abandon_after {
-        // The client goes away early, as in the run; what the exchange took then is not known here.
-        Some(_) => (" --max-time 0.01", "answer="),
-        None => ("", "unanswered"),
-    };
-    let curl = format!("{}{limit} \"$BASE_URL\"{url}", words.join(" "));
-    match shape.and_then(|s| s.next.as_ref().zip(s.cursor.as_ref())) {
-        None => format!("answer=$({curl}) || {or}\n"),
-        Some((next, cursor)) => {
-            let joint = if request.query.is_empty() { '?' } else { '&' };
-            let field = next.rsplit('/').next().unwrap_or(next);
-            format!(
-                "pages=\ncursor=\nfor page in $(seq {PAGES_MAX}); do\n  \
-                 answer=$({curl}\"${{cursor:+{joint}{cursor}=$(escaped \"$cursor\")}}\") || unanswered\n  \
-                 pages=\"$pages$answer\"\n  cursor=$(field {})\n  case $cursor in ''|null) break ;; esac\ndone\nanswer=$pages\n",
-                quoted(field)
-            )
-        }
-    }
-}
-
-/// The shell's name for a captured value.
-fn variable(name: &str) -> String {
-    format!("captured_{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"))
-}
-
-/// What stands for a captured value while the URL around it is encoded.
-fn holder(name: &str) -> String {
-    format!("Captured{}End", hex::encode(name))
-}
-
-/// `text` with holders for captured values, whose names go to `names`.
-fn held(text: &str, names: &mut Vec<String>) -> String {
-    let mut out = String::new();
-    for (place, part) in text.split('⟦').enumerate() {
-        match part.split_once('⟧').filter(|_| place > 0) {
-            Some((name, rest)) => {
-                names.push(name.into());
-                out += &holder(name);
-                out += rest;
-            }
-            None => out += part,
-        }
-    }
-    out
-}
-
-/// A word for the shell with captured values and the password filled in.
-fn filled(text: &str) -> String {
-    let mut names = Vec::new();
-    let word = quoted(&held(text, &mut names));
-    names.iter().fold(word, |word, name| {
-        let variable = if name == "password" { "PASSWORD".into() } else { variable(name) };
-        word.replace(&holder(name), &format!("'\"${{{variable}}}\"'"))
-    })
 }

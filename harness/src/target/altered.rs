@@ -2,12 +2,16 @@
 
 use sha2::{Digest, Sha256};
 
+use super::jwt::Strangers;
+use super::misled::misled;
 use crate::plan::Proof;
 
 /// `token` as `proof` wants it sent.
-pub(super) fn altered(token: &str, proof: &Proof) -> String {
+pub(super) fn altered(token: &str, proof: &Proof, strangers: &Strangers) -> String {
     match proof {
-        Proof::AsIssued | Proof::Issued | Proof::Flawed(_) => token.into(),
+        Proof::AsIssued | Proof::Issued => token.into(),
+        // Of what is no JWT, nothing can be claimed that nobody signed.
+        Proof::Flawed(flaw) => misled(token, *flaw, strangers).unwrap_or_else(|| strangers_value(token)),
         Proof::Altered => {
             // In the middle of the last part: a signature's final bits may be padding that decoders ignore.
             let part = token.rfind('.').map_or(0, |dot| dot + 1);
@@ -25,6 +29,11 @@ pub(super) fn altered(token: &str, proof: &Proof) -> String {
     }
 }
 
+/// What looks as much like a credential as `token` does, and is nobody's.
+fn strangers_value(token: &str) -> String {
+    hex::encode(Sha256::digest(token.as_bytes()))
+}
+
 fn reclaimed(token: &str, own: &str, other: &str) -> String {
     use base64::engine::{Engine, general_purpose::URL_SAFE_NO_PAD};
     let parts: Vec<&str> = token.split('.').collect();
@@ -34,7 +43,7 @@ fn reclaimed(token: &str, own: &str, other: &str) -> String {
             let claims = String::from_utf8_lossy(&claims).replace(own, other);
             format!("{head}.{}.{signature}", URL_SAFE_NO_PAD.encode(claims))
         }
-        _ => hex::encode(Sha256::digest(token.as_bytes())),
+        _ => strangers_value(token),
     }
 }
 
@@ -46,7 +55,7 @@ fn unsigned(token: &str) -> String {
             let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
             format!("{header}.{payload}.")
         }
-        _ => hex::encode(Sha256::digest(token.as_bytes())),
+        _ => strangers_value(token),
     }
 }
 
@@ -59,9 +68,10 @@ mod tests {
         use base64::engine::{Engine, general_purpose::URL_SAFE_NO_PAD};
         let (own, other) = ("tenant-1", "tenant-2");
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"tenant":"{own}"}}"#));
-        let sent = altered(&format!("h.{claims}.s"), &Proof::Reclaimed(own.into(), other.into()));
+        let reclaimed = Proof::Reclaimed(own.into(), other.into());
+        let sent = altered(&format!("h.{claims}.s"), &reclaimed, &Strangers::default());
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"tenant":"{other}"}}"#));
         assert_eq!(sent, format!("h.{claims}.s"));
-        assert_ne!(altered("secret", &Proof::Reclaimed(own.into(), other.into())), "secret");
+        assert_ne!(altered("secret", &reclaimed, &Strangers::default()), "secret");
     }
 }

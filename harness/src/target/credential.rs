@@ -41,7 +41,8 @@ pub enum Credential {
         #[serde(default)]
         send: Send,
     },
-    /// A JWT that is made here, with `iat` and `exp` where `claims` has none (RFC 7519).
+    /// A JWT that is made here, with `iat` and `exp` where `claims` has none (RFC 7519). Where each tenant has a key of its
+    /// own, `key` among what `env` names, as a variable that holds it.
     Jwt {
         /// Its algorithm.
         algorithm: Algorithm,
@@ -51,7 +52,7 @@ pub enum Credential {
         /// The file that holds the key, as PEM for other algorithms than HS256.
         #[serde(default)]
         key_file: Option<PathBuf>,
-        /// Its `kid`.
+        /// Its `kid`; a template, as `claims`.
         #[serde(default)]
         key_id: Option<String>,
         /// Its claims.
@@ -105,6 +106,18 @@ pub enum Flaw {
     ForeignIssuer,
     /// Another `aud` (RFC 7519, 4.1.3).
     ForeignAudience,
+    /// The key of another tenant signed it, as its `kid` says.
+    AnothersKey,
+    /// The key of another tenant signed it, under the `kid` of the own one.
+    AnothersKeyAsOwn,
+    /// Its `kid` is the path of an empty file, whose content signed it (RFC 8725, 3.10).
+    KeyIdPath,
+    /// Its `kid` is SQL that answers with what signed it (RFC 8725, 3.10).
+    KeyIdSql,
+    /// Its header holds the key that it is to be believed by, as `jwk` (RFC 7515, 4.1.3).
+    EmbeddedKey,
+    /// Its algorithm is `none` in other letters, and it has no signature.
+    NoneCased,
 }
 
 impl Flaw {
@@ -117,6 +130,12 @@ impl Flaw {
             Self::ConfusedTrimmed => "confused_trimmed",
             Self::ForeignIssuer => "foreign_issuer",
             Self::ForeignAudience => "foreign_audience",
+            Self::AnothersKey => "anothers_key",
+            Self::AnothersKeyAsOwn => "anothers_key_as_own",
+            Self::KeyIdPath => "key_id_path",
+            Self::KeyIdSql => "key_id_sql",
+            Self::EmbeddedKey => "embedded_key",
+            Self::NoneCased => "none_cased",
         }
     }
 }
@@ -169,6 +188,25 @@ impl Credential {
         flaws.extend(claims.get("iss").map(|_| Flaw::ForeignIssuer));
         flaws.extend(claims.get("aud").map(|_| Flaw::ForeignAudience));
         flaws
+    }
+
+    /// The flaws of its header, by which it is to be believed all the same; of one that is no JWT a stranger's value is sent.
+    pub fn misleads(&self) -> Vec<Flaw> {
+        let mut flaws = match self {
+            Self::Login { .. } | Self::Token { .. } | Self::Jwt { .. } => {
+                vec![Flaw::KeyIdPath, Flaw::KeyIdSql, Flaw::EmbeddedKey, Flaw::NoneCased]
+            }
+            Self::Secret { .. } | Self::Trusted { .. } => Vec::new(),
+        };
+        if self.has_key_each() {
+            flaws.extend([Flaw::AnothersKey, Flaw::AnothersKeyAsOwn]);
+        }
+        flaws
+    }
+
+    /// Whether it is signed here, by a key of each tenant's own.
+    pub fn has_key_each(&self) -> bool {
+        matches!(self, Self::Jwt { key_env: None, key_file: None, .. })
     }
 
     /// True when something is proved, which can then be altered.

@@ -7,11 +7,13 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cell::Relation;
 use crate::error::{Error, Result};
 use crate::target::credential::Credential;
+use crate::target::extends::{EXTENDS_MAX, whole};
 use crate::target::retention::Retention;
 use crate::target::tenants::{GivenTenant, Values};
+
+pub use super::access::{Access, Issued, ListShape, Prepare};
 
 /// A service under test.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -268,118 +270,6 @@ pub struct Role {
     pub narrowed: BTreeMap<String, String>,
 }
 
-/// What an operation is about, and who may call it.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Access {
-    /// The document's `operationId`.
-    pub id: String,
-    /// The application roles that may call it; all others are to be refused.
-    #[serde(default)]
-    pub allow: Vec<String>,
-    /// True when anyone may call it, with or without a credential.
-    #[serde(default)]
-    pub open: bool,
-    /// The planted table whose rows it shows, changes or makes.
-    #[serde(default)]
-    pub table: Option<String>,
-    /// Parameters that hold a planted value: name to `TABLE.COLUMN`, or to `tenant` for the tenant's id.
-    #[serde(default)]
-    pub params: BTreeMap<String, String>,
-    /// Query parameters that every request has, as they stand here.
-    #[serde(default)]
-    pub always: BTreeMap<String, String>,
-    /// Query parameters under which it stays open and shows what comes, in place of `always`; for event streams.
-    #[serde(default)]
-    pub live: Option<BTreeMap<String, String>>,
-    /// The credential that it issues, when it issues one.
-    #[serde(default)]
-    pub issues: Option<Issued>,
-    /// The shape of its answer, when it lists rows.
-    #[serde(default)]
-    pub list: Option<ListShape>,
-    /// JSON pointer to the id of what it made.
-    #[serde(default)]
-    pub creates: Option<String>,
-    /// Its body where the document does not say enough; `{password}` as in a credential, `{TABLE.COLUMN}` of the
-    /// principal's own row, or of a row that the request is about, `{tenant}` its tenant's id, `{captured:NAME}` from
-    /// `prepare`, `{text}`, `{email}` and `{base64}` a fresh canary.
-    #[serde(default)]
-    pub body: Option<serde_json::Value>,
-    /// The body by which it is told to send news of its tenant to an address, as a webhook; as `body`, with `{sink}` where
-    /// the address goes: one on loopback, of the run's own.
-    #[serde(default)]
-    pub sink: Option<serde_json::Value>,
-    /// Its body is lines of another operation's body (NDJSON).
-    #[serde(default)]
-    pub lines_of: Option<String>,
-    /// An operation called first, by the same principal, and what is taken from its answer: name to JSON pointer.
-    #[serde(default)]
-    pub prepare: Option<Prepare>,
-    /// Statuses that mean "not now", as where one thing is done at a time: what must succeed is asked again for a while.
-    #[serde(default)]
-    pub busy: Vec<u16>,
-    /// Relations that mean something here; all of them when absent.
-    #[serde(default)]
-    pub relations: Option<Vec<Relation>>,
-}
-
-/// A credential that an operation issues.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Issued {
-    /// The application role that it proves.
-    pub role: String,
-    /// JSON pointer to it.
-    pub token: String,
-}
-
-/// An operation that makes what another one needs.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Prepare {
-    /// Its ID.
-    pub operation: String,
-    /// What to take: name to JSON pointer.
-    pub capture: BTreeMap<String, String>,
-}
-
-/// Where a list's parts are in its answer.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ListShape {
-    /// JSON pointer to the array of rows.
-    pub items: String,
-    /// JSON pointer to the next cursor, or to an address that has it in its query.
-    #[serde(default)]
-    pub next: Option<String>,
-    /// Query parameter that takes it.
-    #[serde(default)]
-    pub cursor: Option<String>,
-    /// Query parameter that says how many rows to leave out, where a list goes on by that.
-    #[serde(default)]
-    pub offset: Option<String>,
-    /// Query parameter that numbers the page, the first one 1, where a list goes on by that.
-    #[serde(default)]
-    pub page: Option<String>,
-    /// Query parameter that bounds a page.
-    #[serde(default)]
-    pub limit: Option<String>,
-    /// JSON pointer to the total.
-    #[serde(default)]
-    pub total: Option<String>,
-    /// Query parameters that ask for the total.
-    #[serde(default)]
-    pub count: BTreeMap<String, String>,
-    /// True when it shows every row of the tenant without a parameter.
-    #[serde(default = "yes")]
-    pub complete: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
 /// The bundled reference's target file.
 pub const REFERENCE: &str = include_str!("../../../scenarios/targets/reference.toml");
 
@@ -533,36 +423,6 @@ impl TargetFile {
     }
 }
 
-/// Files that one may stand upon: more are a circle.
-const EXTENDS_MAX: u8 = 8;
-
-/// The target file at `path` upon the one it `extends`, if it does: tables are merged, all else takes its place.
-fn whole(path: &Path, deeper: u8) -> Result<toml::Table> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
-    let wrong = |e: toml::de::Error| Error::Usage(format!("target file {}: {e}", path.display()));
-    let mut own: toml::Table = text.parse().map_err(wrong)?;
-    let Some(base) = own.remove("extends") else { return Ok(own) };
-    let base = base.as_str().map(|name| path.with_file_name(name)).filter(|_| deeper > 0);
-    let base = base.ok_or_else(|| {
-        Error::Usage(format!(
-            "target file {}: `extends` names another target file beside it, and none in a circle",
-            path.display()
-        ))
-    })?;
-    let mut whole = whole(&base, deeper - 1)?;
-    lay_over(&mut whole, own);
-    Ok(whole)
-}
-
-fn lay_over(below: &mut toml::Table, above: toml::Table) {
-    for (key, value) in above {
-        match (below.get_mut(&key), value) {
-            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => lay_over(below, above),
-            (_, value) => drop(below.insert(key, value)),
-        }
-    }
-}
-
 /// serde lists the known keys; this adds the nearest one.
 fn with_nearest(message: &str) -> String {
     let mut words = message.split('`').skip(1).step_by(2);
@@ -572,36 +432,5 @@ fn with_nearest(message: &str) -> String {
             nearest.map_or_else(|| message.into(), |n| format!("{message}\ndid you mean `{n}`?"))
         }
         _ => message.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_extends_another_changes_only_what_it_says() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
-        write("base.toml", REFERENCE);
-        write("own.toml", "extends = 'base.toml'\nname = 'own'\n[plant]\nafter = ['true']\n[launch.env]\nMORE = '1'\n");
-        let (base, own) = (TargetFile::load(None), TargetFile::load(Some(&folder.path().join("own.toml"))));
-        let (base, own) = (base.expect("the reference"), own.expect("upon it"));
-        assert_eq!((own.name.as_str(), own.plant.after.as_slice()), ("own", &["true".to_string()][..]));
-        assert_eq!(own.plant.table.len(), base.plant.table.len());
-        let env = |file: &TargetFile| file.launch.as_ref().map_or(0, |launch| launch.env.len());
-        assert_eq!(env(&own), env(&base) + 1);
-        write("round.toml", "extends = 'self.toml'");
-        for (text, says) in [
-            ("extends = 'none.toml'", "none.toml"),
-            ("extends = 'self.toml'", "beside it"),
-            ("extends = 1", "beside it"),
-            ("extends = 'round.toml'", "in a circle"),
-            ("extends = 'base.toml'\nnmae = 'x'", "did you mean `name`"),
-        ] {
-            write("self.toml", text);
-            let error = TargetFile::load(Some(&folder.path().join("self.toml"))).expect_err(text).to_string();
-            assert!(error.contains(says), "{text}: {error}");
-        }
     }
 }

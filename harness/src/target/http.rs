@@ -54,6 +54,12 @@ pub fn url_of(request: &Request, fill: &dyn Fn(&str) -> String) -> String {
     url
 }
 
+/// The value that the last of several `Set-Cookie` headers gives a cookie (RFC 6265, 4.1).
+pub fn cookie<'c>(set: impl Iterator<Item = &'c str>, name: &str) -> Option<&'c str> {
+    let pairs = set.filter_map(|cookie| cookie.split(';').next()?.split_once('='));
+    pairs.filter(|(known, _)| known.trim() == name).map(|(_, value)| value).last()
+}
+
 /// `url` with what of the credential belongs there.
 pub(super) fn addressed(url: &str, credential: &Presented) -> String {
     let mut url = url.to_string();

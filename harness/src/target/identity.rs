@@ -2,6 +2,7 @@
 //! ever written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use reqwest::Client;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use crate::redaction::Hidden;
 use crate::target::altered::altered;
 use crate::target::credential::{Credential, Flaw};
 use crate::target::file::Role;
-use crate::target::tenants::{GivenTenant, Variables};
+use crate::target::tenants::{GivenTenant, KEY, Variables};
 use crate::target::{http, jwt};
 use crate::tenant::Holdings;
 use futures_util::{StreamExt, TryStreamExt};
@@ -28,14 +29,14 @@ pub struct Secrets {
     /// What the variables hold that the target file names.
     pub variables: Variables,
     key: String,
-    strangers: jwt::Strangers,
+    strangers: Arc<jwt::Strangers>,
 }
 
 impl Secrets {
     /// Fresh secrets, beside those that variables hold.
     pub fn fresh(variables: Variables) -> Self {
         let (password, key) = (crate::seed::secret(16), crate::seed::secret(32));
-        Self { password, variables, key, strangers: jwt::Strangers::default() }
+        Self { password, variables, key, strangers: Arc::default() }
     }
 
     /// The id of a given tenant, where the target file says it.
@@ -96,6 +97,7 @@ pub struct Identities {
     given: BTreeMap<String, String>,
     /// Everything that no report may show.
     hidden: Hidden,
+    strangers: Arc<jwt::Strangers>,
 }
 
 /// Where credentials are had from.
@@ -147,7 +149,8 @@ impl Identities {
             let words = Words::of(plan, holdings, secrets, owner, &role.name)?;
             let credential = &plan.target.credential[&role.credential];
             let token = issuer.token(credential, role, owner, &words).await?;
-            let flawed = issuer.flawed(credential, role, &words)?;
+            let mut flawed = issuer.flawed(credential, role, &words)?;
+            flawed.extend(issuer.by_anothers_key(credential, role, owner, &words)?);
             let places: Vec<String> = credential.send().places().iter().map(|place| words.fill_text(place)).collect();
             for place in &places {
                 place_of(place)?;
@@ -155,7 +158,8 @@ impl Identities {
             Ok::<_, Error>((principal, words, Pass { places, token, flawed }))
         });
         let mut issued = futures_util::stream::iter(issued).buffer_unordered(at_once.max(1));
-        let (mut identities, mut hidden) = (Self::default(), Vec::new());
+        let (mut identities, mut hidden) =
+            (Self { strangers: secrets.strangers.clone(), ..Self::default() }, Vec::new());
         while let Some((principal, words, pass)) = issued.try_next().await? {
             let tokens = pass.flawed.values().chain([&pass.token]);
             hidden.extend(words.given.values().chain(tokens).cloned());
@@ -175,10 +179,11 @@ impl Identities {
         else {
             return presented;
         };
-        let token = match proof {
-            Proof::Flawed(flaw) => pass.flawed.get(flaw).cloned().unwrap_or_default(),
-            proof => altered(&pass.token, proof),
+        let made = match proof {
+            Proof::Flawed(flaw) => pass.flawed.get(flaw).cloned(),
+            _ => None,
         };
+        let token = made.unwrap_or_else(|| altered(&pass.token, proof, &self.strangers));
         for place in &pass.places {
             let Ok((name, value, query)) = place_of(place) else { continue };
             let pair = (name.to_string(), value.replace("{token}", &token));
@@ -200,20 +205,52 @@ impl Identities {
 
 impl Issuer<'_> {
     /// What signs a credential that is made here.
-    fn signer(&self, credential: &Credential, role: &Role) -> Result<Option<jwt::Signer>> {
+    fn signer(&self, credential: &Credential, role: &Role, words: &Words<'_>) -> Result<Option<jwt::Signer>> {
         let Credential::Jwt { algorithm, key_env, key_file, key_id, lives_s, .. } = credential else { return Ok(None) };
         let place = format!("[credential.{}] key_env", role.credential);
-        let key = match (key_env, key_file) {
-            (Some(name), None) => self.secrets.variables.get(name, &place)?,
-            (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?,
-            _ => return Err(Error::Usage(format!("{place}: give one of key_env and key_file"))),
+        let key = match (key_env, key_file, words.given.get(KEY)) {
+            (Some(name), None, _) => self.secrets.variables.get(name, &place)?,
+            (None, Some(path), _) => std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?,
+            (None, None, Some(key)) => key.clone(),
+            _ => {
+                return Err(Error::Usage(format!(
+                    "{place}: give one of key_env and key_file, or each tenant `key` by env"
+                )));
+            }
         };
-        Ok(Some(jwt::Signer { algorithm: *algorithm, key, key_id: key_id.clone(), lives_s: *lives_s }))
+        let key_id = key_id.as_deref().map(|id| words.fill_text(id));
+        Ok(Some(jwt::Signer { algorithm: *algorithm, key, key_id, lives_s: *lives_s }))
+    }
+
+    /// The same credential as another tenant's key signs it.
+    fn by_anothers_key(
+        &self,
+        credential: &Credential,
+        role: &Role,
+        owner: Owner,
+        words: &Words<'_>,
+    ) -> Result<BTreeMap<Flaw, String>> {
+        let Credential::Jwt { claims, .. } = credential else { return Ok(BTreeMap::new()) };
+        let Some(other) = self.holdings.owners().find(|other| *other != owner && owner != Owner::PLATFORM) else {
+            return Ok(BTreeMap::new());
+        };
+        let anothers = Words::of(self.plan, self.holdings, self.secrets, other, &role.name)?;
+        let signer = self.signer(credential, role, &anothers)?.filter(|_| credential.has_key_each());
+        let own = self.signer(credential, role, words)?;
+        let Some((signer, own)) = signer.zip(own).filter(|(signer, own)| signer.key != own.key) else {
+            return Ok(BTreeMap::new());
+        };
+        let as_own = jwt::Signer { key_id: own.key_id, ..signer.clone() };
+        let made = [(Flaw::AnothersKey, signer), (Flaw::AnothersKeyAsOwn, as_own)].map(|(flaw, signer)| {
+            let token = signer.signed(words.fill(claims));
+            Ok((flaw, token.map_err(|why| unsigned_by(role, &why))?))
+        });
+        made.into_iter().collect()
     }
 
     /// The same credential with each flaw that it can be made with.
     fn flawed(&self, credential: &Credential, role: &Role, words: &Words<'_>) -> Result<BTreeMap<Flaw, String>> {
-        let (Credential::Jwt { claims, .. }, Some(signer)) = (credential, self.signer(credential, role)?) else {
+        let (Credential::Jwt { claims, .. }, Some(signer)) = (credential, self.signer(credential, role, words)?) else {
             return Ok(BTreeMap::new());
         };
         let made = credential.flaws().into_iter().map(|flaw| {
@@ -230,7 +267,7 @@ impl Issuer<'_> {
             Credential::Token { .. } => Ok(words.given.get("token").cloned().unwrap_or_default()),
             Credential::Trusted { .. } => Ok(String::new()),
             Credential::Jwt { claims, .. } => {
-                let Some(signer) = self.signer(credential, role)? else { return Ok(String::new()) };
+                let Some(signer) = self.signer(credential, role, words)? else { return Ok(String::new()) };
                 signer.signed(words.fill(claims)).map_err(|why| unsigned_by(role, &why))
             }
             Credential::Login { path, body, token, .. } => {
@@ -347,8 +384,7 @@ async fn sign_in(client: &Client, url: &str, body: &Value, token: &str) -> std::
     }
     if let Some(name) = token.strip_prefix("cookie:") {
         let cookies = answer.headers().get_all("set-cookie").iter().filter_map(|value| value.to_str().ok());
-        let pairs = cookies.filter_map(|cookie| cookie.split(';').next()?.split_once('='));
-        let found = pairs.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.to_string()).next_back();
+        let found = http::cookie(cookies, name).map(String::from);
         return found.ok_or_else(|| format!("answered {status} without a cookie {name}"));
     }
     let answer = http::whole(answer).await?;

@@ -17,6 +17,7 @@ const STRANGER: &str = "https://stranger.partywall.invalid";
 const RSA_BITS: usize = 2_048;
 
 /// What signs the tokens of one credential.
+#[derive(Clone)]
 pub(super) struct Signer {
     pub(super) algorithm: Algorithm,
     pub(super) key: String,
@@ -62,6 +63,13 @@ impl Signer {
             Flaw::ConfusedTrimmed => (algorithm, key) = (Algorithm::HS256, self.public()?.trim_end().into()),
             Flaw::ForeignIssuer => drop(claims.insert("iss".into(), json!(STRANGER))),
             Flaw::ForeignAudience => drop(claims.insert("aud".into(), json!(STRANGER))),
+            // Made of the token itself, or by who has another's key.
+            Flaw::AnothersKey
+            | Flaw::AnothersKeyAsOwn
+            | Flaw::KeyIdPath
+            | Flaw::KeyIdSql
+            | Flaw::EmbeddedKey
+            | Flaw::NoneCased => {}
         }
         self.encoded(algorithm, &key, claims)
     }
@@ -80,14 +88,9 @@ impl Signer {
     }
 
     fn encoded(&self, algorithm: Algorithm, key: &str, claims: Map<String, Value>) -> Result<String, String> {
-        let (named, key) = match algorithm {
-            Algorithm::HS256 => (jsonwebtoken::Algorithm::HS256, Ok(EncodingKey::from_secret(key.as_bytes()))),
-            Algorithm::RS256 => (jsonwebtoken::Algorithm::RS256, EncodingKey::from_rsa_pem(key.as_bytes())),
-            Algorithm::ES256 => (jsonwebtoken::Algorithm::ES256, EncodingKey::from_ec_pem(key.as_bytes())),
-        };
-        let key = key.map_err(|_| no_key(algorithm))?;
+        let (named, key) = keyed(algorithm, key)?;
         let header = Header { kid: self.key_id.clone(), ..Header::new(named) };
-        jsonwebtoken::encode(&header, &claims, &key).map_err(|_| format!("the key does not sign {algorithm:?}"))
+        encoded(&header, &claims, &key)
     }
 
     /// The public half of the key, as PEM (SPKI).
@@ -109,12 +112,28 @@ impl Signer {
     }
 }
 
+/// How the library names an algorithm, and `key` for it.
+pub(super) fn keyed(algorithm: Algorithm, key: &str) -> Result<(jsonwebtoken::Algorithm, EncodingKey), String> {
+    let (named, key) = match algorithm {
+        Algorithm::HS256 => (jsonwebtoken::Algorithm::HS256, Ok(EncodingKey::from_secret(key.as_bytes()))),
+        Algorithm::RS256 => (jsonwebtoken::Algorithm::RS256, EncodingKey::from_rsa_pem(key.as_bytes())),
+        Algorithm::ES256 => (jsonwebtoken::Algorithm::ES256, EncodingKey::from_ec_pem(key.as_bytes())),
+    };
+    Ok((named, key.map_err(|_| no_key(algorithm))?))
+}
+
+/// A token of that header and those claims.
+pub(super) fn encoded(header: &Header, claims: &Map<String, Value>, key: &EncodingKey) -> Result<String, String> {
+    jsonwebtoken::encode(header, claims, key).map_err(|_| format!("the key does not sign {:?}", header.alg))
+}
+
 fn no_key(algorithm: Algorithm) -> String {
     format!("the key is no private key for {algorithm:?} as PEM (PKCS #8)")
 }
 
 impl Strangers {
-    fn key(&self, algorithm: Algorithm) -> Result<String, String> {
+    /// A key for `algorithm` that nobody trusts.
+    pub(super) fn key(&self, algorithm: Algorithm) -> Result<String, String> {
         let place = match algorithm {
             Algorithm::HS256 => &self.hs256,
             Algorithm::RS256 => &self.rs256,

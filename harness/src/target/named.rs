@@ -38,6 +38,12 @@ impl TargetFile {
         found
     }
 
+    /// Whether its body says whose it is.
+    pub fn says_tenant(access: &Access) -> bool {
+        let word = format!("\"{{{TENANT}}}\"");
+        access.body.as_ref().is_some_and(|body| body.to_string().contains(&word))
+    }
+
     fn collect<'a>(&self, body: &'a Value, found: &mut Vec<&'a str>) {
         match body {
             Value::String(text) => {

@@ -61,12 +61,18 @@ pub fn operations(document: &str, origin: &str) -> Result<Vec<Operation>> {
                 parameters.push(Parameter { name: name.into(), place: Place::Path, required: true, schema });
             }
         }
-        let body = operation.request_body.as_ref().and_then(|body| body.resolve(&spec).ok());
-        let body = body.and_then(|body| first_body(body.content, &raw));
+        let item = raw.pointer("/paths").and_then(|p| p.get(&path)?.get(method.as_str().to_lowercase()));
+        let body = match operation.request_body.as_ref().map(|body| body.resolve(&spec)) {
+            Some(Ok(body)) => first_body(body.content, &raw),
+            Some(Err(_)) => item.and_then(|item| bare_schema(item.get("requestBody")?, &raw)),
+            None => None,
+        };
         let answers = operation.responses(&spec);
         let answer = answers.into_iter().find(|(status, _)| status.starts_with('2'));
-        let answer = answer.and_then(|(_, answer)| first_body(answer.content, &raw));
-        let item = raw.pointer("/paths").and_then(|p| p.get(&path)?.get(method.as_str().to_lowercase()));
+        let answer = answer.and_then(|(_, answer)| first_body(answer.content, &raw)).or_else(|| {
+            let mut answers = item?.get("responses")?.as_object()?.iter();
+            bare_schema(answers.find(|(status, _)| status.starts_with('2'))?.1, &raw)
+        });
         let own = item.and_then(|item| item.get("security")).or_else(|| raw.get("security"));
         // A document that speaks of no security at all does not mean that there is none.
         let silent = raw.pointer("/components/securitySchemes").is_none();
@@ -90,6 +96,14 @@ fn first_body(content: impl IntoIterator<Item = (String, MediaType)>, document: 
             inlined(&serde_json::to_value(&schema).unwrap_or(Value::Bool(true)), document)
         }),
     })
+}
+
+/// A body that refers to a schema where a body was due, as some documents have it: JSON of that schema is meant.
+fn bare_schema(part: &Value, document: &Value) -> Option<Body> {
+    let reference = part.get("$ref").and_then(Value::as_str)?;
+    let schema = named(reference, document).filter(|found| found.is_object() && found.get("content").is_none())?;
+    let schema = reference.contains("/schemas/").then(|| inlined(schema, document))?;
+    Some(Body { content_type: "application/json".into(), schema })
 }
 
 fn place(location: &ParameterIn) -> Place {
@@ -273,6 +287,22 @@ mod tests {
             gaps,
             ["#/components/parameters/None", "elsewhere.json#/parameters/Trace", "https://example.org/s.json"]
         );
+    }
+
+    #[test]
+    fn a_body_that_is_a_schema_at_once_is_understood() {
+        let schema = json!({ "$ref": "#/components/schemas/Thing" });
+        let operation = json!({ "operationId": "put", "requestBody": schema, "responses": { "200": schema } });
+        let things = json!({ "Thing": { "type": "object", "properties": { "name": { "$ref": "#/components/schemas/Name" } } },
+            "Name": { "type": "string" } });
+        for version in ["3.0.3", "3.1.0"] {
+            let read = read(&with(version, things.clone(), operation.clone()));
+            for body in [&read[0].body, &read[0].answer] {
+                let body = body.as_ref().expect("a body");
+                assert_eq!(body.content_type, "application/json");
+                assert_eq!(body.schema["properties"]["name"]["type"], json!("string"), "{version}");
+            }
+        }
     }
 
     #[test]

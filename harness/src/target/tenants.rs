@@ -62,6 +62,9 @@ impl Variables {
     }
 }
 
+/// The name of a tenant's own key among what `env` names.
+pub(super) const KEY: &str = "key";
+
 /// Checks what given tenants need.
 pub(super) fn check(file: &TargetFile) -> Result<(), String> {
     let by = file.plant.table.iter().find(|t| t.by.is_some());
@@ -126,7 +129,11 @@ fn given(file: &TargetFile, credential: &str, role: &str, values: Option<&Values
     let mut wanted: Vec<&str> = Vec::new();
     match credential {
         Credential::Login { body, .. } => texts.push_str(&body.to_string()),
-        Credential::Jwt { claims, .. } => texts.push_str(&claims.to_string()),
+        Credential::Jwt { claims, key_id, .. } => {
+            texts.push_str(&claims.to_string());
+            key_id.iter().for_each(|id| texts.push_str(id));
+            wanted.extend(credential.has_key_each().then_some(KEY));
+        }
         Credential::Token { .. } => wanted.push("token"),
         Credential::Trusted { .. } => {}
         Credential::Secret { .. } => {
@@ -174,6 +181,7 @@ columns = { id = "learnt:/id" }
             ("by = \"create\"\n", "by = \"creat\"\n", "did you mean `create`"),
             ("[[plant.table]]", "[database]\n[[plant.table]]", "leave one out"),
             ("{ kind = \"token\" }", "{ kind = \"secret\" }", "use kind = \"token\""),
+            ("{ kind = \"token\" }", "{ kind = \"jwt\", algorithm = \"HS256\", claims = {} }", "`key`"),
             ("{ kind = \"token\" }", "{ kind = \"trusted\", send = \"X: {given:who}\" }", "`who`"),
         ] {
             let text = SOUND.replace(from, to);

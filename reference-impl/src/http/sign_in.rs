@@ -220,6 +220,9 @@ pub async fn sign_out(
     Allowed(caller, _): Allowed<People>,
     Body(request): Body<Refresh>,
 ) -> Result<StatusCode, Problem> {
+    if on(Defect::SignedOutInName) {
+        return Ok(StatusCode::NO_CONTENT);
+    }
     let closed: i64 = sqlx::query_scalar("SELECT close_session($1, $2)")
         .bind(token::hash(&request.refresh_token))
         .bind(caller.id)

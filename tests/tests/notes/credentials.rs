@@ -17,38 +17,39 @@ use partywall::target::file::TargetFile;
 use partywall::verdict::Verdict;
 use serde_json::{Value, json};
 
+use crate::keys::key_of;
 use crate::service::Notes;
 use crate::{ACME, GLOBEX};
 
-const KEY: &str = "a key of the tests that signs what nobody believes elsewhere";
+pub const KEY: &str = "a key of the tests that signs what nobody believes elsewhere";
 
 /// A key pair as PEM, the private half first.
-static PAIR: LazyLock<(String, String)> = LazyLock::new(|| {
+pub static PAIR: LazyLock<(String, String)> = LazyLock::new(|| {
     let key = p256::SecretKey::random(&mut p256::elliptic_curve::rand_core::OsRng);
     let private = key.to_pkcs8_pem(LineEnding::LF).expect("PEM").to_string();
     (private, key.public_key().to_public_key_pem(LineEnding::LF).expect("PEM"))
 });
 
 /// Finds a credential where a door looks for it; the token of notes that it stands for.
-type Door = fn(&Request) -> Option<String>;
+pub type Door = fn(&Request) -> Option<String>;
 
 fn header(request: &Request, name: &str) -> Option<String> {
     request.headers().get(name)?.to_str().ok().map(String::from)
 }
 
-fn bearer(request: &Request) -> Option<String> {
+pub fn bearer(request: &Request) -> Option<String> {
     Some(header(request, "authorization")?.strip_prefix("Bearer ")?.to_string())
 }
 
 /// What a service asks of a token before it believes it.
-fn asked(algorithm: Algorithm) -> Validation {
+pub fn asked(algorithm: Algorithm) -> Validation {
     let mut asked = Validation::new(algorithm);
     asked.set_audience(&["notes"]);
     asked.set_issuer(&["tests"]);
     asked
 }
 
-fn believed(request: &Request, key: &DecodingKey, asked: &Validation) -> Option<String> {
+pub fn believed(request: &Request, key: &DecodingKey, asked: &Validation) -> Option<String> {
     let claims = jsonwebtoken::decode::<Value>(bearer(request)?, key, asked).ok()?.claims;
     (claims["role"] == "member").then(|| token_of(claims["org"]["id"].as_str()?))?
 }
@@ -60,11 +61,11 @@ fn signed(request: &Request, careless: fn(&mut Validation)) -> Option<String> {
     believed(request, &DecodingKey::from_secret(KEY.as_bytes()), &asked)
 }
 
-fn token_of(tenant: &str) -> Option<String> {
+pub fn token_of(tenant: &str) -> Option<String> {
     [("acme", ACME), ("globex", GLOBEX)].into_iter().find(|(name, _)| *name == tenant).map(|(_, token)| token.into())
 }
 
-async fn driven(credential: &str, key: &str, door: Door) -> anyhow::Result<Ended> {
+pub async fn driven(credential: &str, key: &str, door: Door) -> anyhow::Result<Ended> {
     // Beside the door, a sign-in that gives a cookie.
     let sign_in = post(|Json(body): Json<Value>| async move {
         let mut headers = HeaderMap::new();
@@ -87,8 +88,14 @@ async fn driven(credential: &str, key: &str, door: Door) -> anyhow::Result<Ended
     let url = format!("http://{}", listener.local_addr()?);
     let service = tokio::spawn(axum::serve(listener, notes).into_future());
     let file = include_str!("partywall.toml").replace("kind = \"token\"", credential);
+    // Each tenant has a key of its own, for doors that ask for one.
+    let file = ["ACME", "GLOBEX"].into_iter().fold(file, |file, name| {
+        let token = format!("env.member.token = \"{name}_TOKEN\"");
+        file.replace(&token, &format!("{token}\nenv.member.key = \"{name}_KEY\""))
+    });
     let campaign = Campaign::against(TargetFile::parse(&file, credential)?).max_cases(50).variable("KEY", key);
     let campaign = campaign.variable("NOTES_URL", &url).variable("ACME_TOKEN", ACME).variable("GLOBEX_TOKEN", GLOBEX);
+    let campaign = campaign.variable("ACME_KEY", key_of("acme")).variable("GLOBEX_KEY", key_of("globex"));
     let ended = campaign.run().await?;
     service.abort();
     let kept = std::fs::read(ended.dir.join("history.ndjson.zst"))?;
@@ -97,7 +104,7 @@ async fn driven(credential: &str, key: &str, door: Door) -> anyhow::Result<Ended
     Ok(ended)
 }
 
-async fn opens(credential: &str, door: Door) -> anyhow::Result<()> {
+pub async fn opens(credential: &str, door: Door) -> anyhow::Result<()> {
     driven(credential, KEY, door).await?.assert_upheld();
     Ok(())
 }
@@ -108,7 +115,7 @@ fn verdict<'a>(ended: &'a Ended, id: &str) -> &'a Verdict {
 }
 
 /// The carelessness of `door` breaks `id` and lets nothing else in; what was deleted through it is missed elsewhere.
-async fn caught(credential: &str, key: &str, door: Door, id: &str) -> anyhow::Result<()> {
+pub async fn caught(credential: &str, key: &str, door: Door, id: &str) -> anyhow::Result<()> {
     let ended = driven(credential, key, door).await?;
     let findings = ended.report.judgement.findings.iter().filter(|f| f.oracle == OracleId::Authentication);
     let broken: BTreeSet<&str> = findings.map(|f| f.requirement.as_str()).collect();
@@ -138,7 +145,7 @@ async fn a_cookie_that_a_sign_in_sets_opens() -> anyhow::Result<()> {
     opens(credential, |request| header(request, "cookie")?.strip_prefix("session=").map(String::from)).await
 }
 
-const MADE_HERE: &str = "kind = \"jwt\"\nalgorithm = \"HS256\"\nkey_env = \"KEY\"\n\
+pub const MADE_HERE: &str = "kind = \"jwt\"\nalgorithm = \"HS256\"\nkey_env = \"KEY\"\n\
     claims = { iss = \"tests\", aud = \"notes\", role = \"{role}\", org = { id = \"{tenant}\" } }";
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod credentials;
 mod door;
 mod hostile;
+mod keys;
 mod planting;
 mod service;
 
