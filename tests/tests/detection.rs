@@ -22,6 +22,7 @@ async fn check(id: &str) -> anyhow::Result<()> {
     let (mut campaign, _reports) = campaign(21)?;
     campaign.bounds.cases_max = 6_000;
     campaign.first_finding_only = true;
+    campaign.variant = mutant.variant();
     // What breaks one of these breaks it alone, and by that name it must be known.
     let broken =
         requirement::catalogue()?.into_iter().filter(|r| r.mutants.iter().any(|m| m == id) && !r.needs_probe());
