@@ -104,7 +104,6 @@ const FILES: &[(&str, &str)] = mutants![
     "deliveries-shared",
     "limits-shared",
     "asked-together",
-    "stale-for-all",
     "tenant-from-form",
     "retention-idle",
     "retention-over-tenants",
@@ -112,8 +111,6 @@ const FILES: &[(&str, &str)] = mutants![
     "signed-out-in-name",
     "key-from-file",
     "key-from-query",
-    "deleted-by-name",
-    "filed-by-name",
 ];
 
 /// All mutants.

@@ -124,8 +124,6 @@ pub enum Defect {
     LimitsShared,
     /// Who asks what is just being asked is answered with it.
     AskedTogether,
-    /// What cannot be answered now is answered as it last was, to whoever asks.
-    StaleForAll,
     /// A body may be a form, and the tenant in it is believed.
     TenantFromForm,
     /// A retention run deletes nothing, and is done.
@@ -202,7 +200,6 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("deliveries-shared", Defect::DeliveriesShared),
     ("limits-shared", Defect::LimitsShared),
     ("asked-together", Defect::AskedTogether),
-    ("stale-for-all", Defect::StaleForAll),
     ("tenant-from-form", Defect::TenantFromForm),
     ("retention-idle", Defect::RetentionIdle),
     ("hold-ignored", Defect::HoldIgnored),

@@ -94,15 +94,27 @@ impl Planner {
             steps.push(step);
         }
         let own = on((reader, reads), cast, MINE, None)?;
-        let mut probe = on((reader, reads), &other, MINE, None)?;
-        (probe.cell.relation, probe.subject) = (Relation::Foreign, Some(cast.observer));
-        probe.expect.answer = Answer::Denied;
-        steps.extend(watched.iter().cloned().chain([own, probe]));
+        steps.extend(watched.iter().cloned().chain([own]));
+        // Where the name is the id as well, what the other asks for by it is its own.
+        let told = cast.operation.body.is_some() && self.tells_its_id(cast, made)?;
+        if !told && id_parameter(cast.operation, cast.access, table).is_none() {
+            let mut probe = on((reader, reads), &other, MINE, None)?;
+            (probe.cell.relation, probe.subject) = (Relation::Foreign, Some(cast.observer));
+            probe.expect.answer = Answer::Denied;
+            steps.push(probe);
+        }
         if let Some(deletion) = self.of_row(table).find(|(o, a)| o.method == "DELETE" && self.opens_to_all(a)) {
             steps.push(on(deletion, cast, MINE, None)?);
             steps.extend(watched);
         }
         Ok(steps)
+    }
+
+    /// Whether who makes a row says what its id is to be.
+    fn tells_its_id(&self, cast: &Cast<'_>, made: &str) -> Result<bool, String> {
+        let request = self.request(cast.operation, &self.named(cast, self.player(cast), cast.observer))?;
+        let body = request.body.and_then(|(_, body)| serde_json::from_str::<Value>(&body).ok());
+        Ok(body.is_some_and(|body| body.pointer(made).is_some()))
     }
 
     /// Whether somebody of a tenant may call it who sees all its rows.

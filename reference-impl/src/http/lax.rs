@@ -1,4 +1,4 @@
-//! With a defect on, a body may be a form, or who asks is answered what another was.
+//! With a defect on, a body may be a form, or who asks what is just being asked is answered with it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -18,8 +18,6 @@ use crate::defects::{Defect, on};
 
 type Flight = Arc<OnceCell<(Parts, Bytes)>>;
 
-/// What was last answered to each question.
-static LAST: LazyLock<Mutex<HashMap<String, (Parts, Bytes)>>> = LazyLock::new(Mutex::default);
 static FLIGHTS: LazyLock<Mutex<HashMap<String, Flight>>> = LazyLock::new(Mutex::default);
 
 /// Does what a defect does about a request; without one, every request stays as it is.
@@ -28,9 +26,6 @@ pub(super) async fn lax(request: Request, next: Next) -> Response {
     let asks = request.method() == Method::GET && !request.uri().path().contains("stream");
     if on(Defect::AskedTogether) && asks {
         return together(request, next).await;
-    }
-    if on(Defect::StaleForAll) && asks {
-        return stale(request, next).await;
     }
     if on(Defect::TenantFromForm) {
         return next.run(of_form(request).await).await;
@@ -50,20 +45,6 @@ async fn together(request: Request, next: Next) -> Response {
     let (parts, body) = answered.await.clone();
     flights().remove(&asked);
     Response::from_parts(parts, Body::from(body))
-}
-
-/// What cannot be answered now is answered as it last was: the tenant is not in the key.
-async fn stale(request: Request, next: Next) -> Response {
-    let asked = request.uri().to_string();
-    let (parts, body) = next.run(request).await.into_parts();
-    let mut told = (parts, to_bytes(body, usize::MAX).await.unwrap_or_default());
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.0.status.is_success() {
-        last.insert(asked, told.clone());
-    } else if told.0.status.is_server_error() {
-        told = last.get(&asked).cloned().unwrap_or(told);
-    }
-    Response::from_parts(told.0, Body::from(told.1))
 }
 
 /// The request with the fields of its form as JSON, and the tenant among them where it is believed.
