@@ -42,7 +42,7 @@ enum Ends {
 
 /// What an operation ends, by what it is called (RFC 7009 for tokens).
 fn ends(operation: &Operation) -> Option<Ends> {
-    let literal = operation.path.split('/').filter(|part| !part.starts_with('{'));
+    let mut literal = operation.path.split('/').filter(|part| !part.starts_with('{'));
     let all = literal.clone().flat_map(words).chain(["/".to_string()]).chain(words(&operation.id));
     let all: Vec<String> = all.collect();
     let says = |word: &str| all.iter().any(|known| known == word);
@@ -50,7 +50,7 @@ fn ends(operation: &Operation) -> Option<Ends> {
     let out = ["logout", "logoff", "signout", "signoff"].into_iter().any(says)
         || ["log", "sign"].into_iter().any(|word| pair(word, "out") || pair(word, "off"))
         || ["end", "close", "destroy", "terminate"].into_iter().any(|word| pair(word, "session"));
-    let last = literal.filter(|part| !["current", "me", "this"].contains(part)).last().unwrap_or_default();
+    let last = literal.rfind(|part| !["current", "me", "this"].contains(part)).unwrap_or_default();
     let deletes = operation.method == "DELETE" && words(last).any(|word| word == "session" || word == "sessions");
     match operation.is_read() {
         true => None,
