@@ -128,7 +128,9 @@ impl WriteContainment {
             return;
         }
         self.latest = Some(observation.clone());
-        self.namesakes.wrote(observation);
+        if observation.step.requirement == NAMESAKE {
+            self.namesakes.wrote(observation);
+        }
         if let Some(reading) = self.reading.get_mut(&observation.connection) {
             reading.write = Some(witness::of(observation, "write", Vec::new()));
         }
