@@ -104,6 +104,7 @@ const FILES: &[(&str, &str)] = mutants![
     "deliveries-shared",
     "limits-shared",
     "asked-together",
+    "stale-for-all",
     "tenant-from-form",
     "retention-idle",
     "retention-over-tenants",

@@ -124,6 +124,8 @@ pub enum Defect {
     LimitsShared,
     /// Who asks what is just being asked is answered with it.
     AskedTogether,
+    /// What cannot be answered at once is answered as it last was, to whoever asks.
+    StaleForAll,
     /// A body may be a form, and the tenant in it is believed.
     TenantFromForm,
     /// A retention run deletes nothing, and is done.
@@ -200,6 +202,7 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("deliveries-shared", Defect::DeliveriesShared),
     ("limits-shared", Defect::LimitsShared),
     ("asked-together", Defect::AskedTogether),
+    ("stale-for-all", Defect::StaleForAll),
     ("tenant-from-form", Defect::TenantFromForm),
     ("retention-idle", Defect::RetentionIdle),
     ("hold-ignored", Defect::HoldIgnored),

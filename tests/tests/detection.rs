@@ -130,6 +130,7 @@ killed! {
     what_is_sent_to_anothers_webhook_is_seen: "deliveries-shared";
     a_limit_that_others_use_up_is_seen: "limits-shared";
     an_answer_to_all_who_ask_at_once_is_seen: "asked-together";
+    a_kept_answer_to_all_while_the_database_is_away_is_seen: "stale-for-all";
     a_tenant_taken_from_a_form_is_seen: "tenant-from-form";
     a_retention_that_deletes_nothing_is_seen: "retention-idle";
     a_retention_that_takes_anothers_rows_is_seen: "retention-over-tenants";

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::overhear::{News, Overhearing};
 use super::stage::Stage;
 use super::standing::Standing;
+use super::tapping::Tapping;
 use super::{Campaign, Run, plant};
 use crate::canary::{Owner, Scanner};
 use crate::cell::{Lanes, PoolState};
@@ -161,9 +162,13 @@ impl<'a> Trial<'a> {
             Teller::Tables if self.before.is_none() => self.stage.snapshot(&self.holdings, &self.scanner()).await?,
             _ => self.before.take(),
         };
-        let service = self.stage.launch(self.campaign, script.pool_size, &self.run.log()).await?;
+        let tapping = match script.steps().any(|step| step.fault.is_some()) {
+            true => Tapping::begin(self.campaign, &self.plan, &self.stage, self.scanner(), self.run).await?,
+            false => Tapping::default(),
+        };
+        let service = tapping.launch(&self.stage, self.campaign, script.pool_size, &self.run.log()).await?;
         let base_url = self.campaign.base_url(service.as_ref());
-        let observed = self.observed(cast, &base_url, sinks.clone()).await;
+        let observed = self.observed(cast, &base_url, sinks.clone(), &tapping).await;
         if let (Ok(_), Some(sinks)) = (&observed, &sinks) {
             sinks.settled(NEWS_MAX).await;
         }
@@ -251,6 +256,7 @@ impl<'a> Trial<'a> {
         lanes: Vec<Vec<crate::plan::Step>>,
         base_url: &str,
         sinks: Option<Arc<Sinks>>,
+        tapping: &Tapping,
     ) -> Result<Vec<Observation>> {
         let (plan, holdings, secrets) = (&self.plan, &self.holdings, &self.secrets);
         let client = http::client(plan.target.timeout())?;
@@ -258,8 +264,8 @@ impl<'a> Trial<'a> {
         let wanted = |principal: &Principal| actors.contains(principal);
         let identities = Identities::establish_some(plan, holdings, secrets, &client, base_url, &wanted).await?;
         let door = Arc::new(Door {
-            faults: None,
-            restart: None,
+            faults: tapping.faults(),
+            restart: self.stage.restart(),
             plan: plan.clone(),
             base_url: base_url.into(),
             identities,

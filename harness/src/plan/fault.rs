@@ -22,6 +22,9 @@ const NEXT: u32 = 3;
 /// Requests that wait for a connection beyond those that a pool has, and all of them at most.
 const WAITING: u32 = 2;
 const WAITING_MAX: u32 = 10;
+/// Tenants that ask while the database is away, each so long after the one before, milliseconds.
+const AWAY: u32 = 5;
+const AWAY_APART_MS: u16 = 90;
 
 /// Every fault once; the last ones take their time, and are left to where many ask at once.
 const ALL: [Fault; 13] = {
@@ -93,11 +96,15 @@ impl Planner {
         let must = |step: Step| Step { within_ms: Some(RECOVERY_MS), ..step };
         let mut steps = vec![asked(of(hit, 0))?];
         steps[0].fault = Some(fault);
-        if fault.kind == Kind::Exhaust {
-            let waiting = (pool_state.pool_size.unwrap_or(WAITING_MAX) + WAITING).min(WAITING_MAX);
-            for k in 1..waiting {
-                steps.push(Step { beside_ms: Some(0), ..asked(of(list, k))? });
-            }
+        let waiting = (pool_state.pool_size.unwrap_or(WAITING_MAX) + WAITING).min(WAITING_MAX);
+        let (meanwhile, apart_ms) = match fault.kind {
+            Kind::Exhaust => (waiting - 1, 0),
+            Kind::Restart => (AWAY, AWAY_APART_MS),
+            _ => (0, 0),
+        };
+        for k in 1..=meanwhile {
+            let beside_ms = Some(apart_ms * u16::try_from(k).unwrap_or(u16::MAX));
+            steps.push(Step { beside_ms, ..asked(of(list, k))? });
         }
         // What is hit may fail, and so may what has to wait meanwhile; what is said must be true.
         steps.iter_mut().for_each(|step| step.expect.answer = Answer::Either);
