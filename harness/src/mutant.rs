@@ -112,6 +112,8 @@ const FILES: &[(&str, &str)] = mutants![
     "signed-out-in-name",
     "key-from-file",
     "key-from-query",
+    "deleted-by-name",
+    "filed-by-name",
 ];
 
 /// All mutants.

@@ -1,4 +1,4 @@
-//! Guard on the corpus of walls, and on the reference: every defect that a catalog shows is told, and nothing else.
+//! Guard on the reference: nothing is told of it.
 
 use partywall::exit_code::ExitCode;
 use partywall::guard::Report;
@@ -8,10 +8,6 @@ use partywall::guard::review::review;
 use partywall::postgres::{Options, Postgres, Source};
 use partywall::requirement::Severity;
 use partywall::target::database::{close, connect};
-use partywall_tests::walls::{Ground, Side};
-
-/// What guard leaves to the probe: what a document says, or a trigger.
-const LEFT_TO_PROBE: [&str; 3] = ["queue-payload", "trigger-unique-over-tenants", "trigger-wrong-tenant"];
 
 async fn guard(url: &str, roles: &[String]) -> Report {
     let mut connection = connect(url).await.expect("a connection");
@@ -24,30 +20,6 @@ async fn guard(url: &str, roles: &[String]) -> Report {
 fn told(report: &Report) -> Vec<String> {
     let findings = report.findings.iter().filter(|finding| finding.severity != Severity::Info);
     findings.map(|finding| format!("{} {}", finding.rule, finding.object.label())).collect()
-}
-
-#[tokio::test]
-async fn every_wall_with_a_defect_is_told_from_its_sound_twin() {
-    let ground = Ground::start().await.expect("a Postgres");
-    let (mut missed, mut alarms, mut tried) = (Vec::new(), Vec::new(), 0);
-    for wall in ground.walls().expect("the corpus") {
-        let roles = [wall.role.clone().unwrap_or(wall.base().expect("a base").role)];
-        for side in [Side::Sound, Side::Mutant] {
-            let url = ground.put(&wall, side).await.expect("the wall");
-            let found = told(&guard(&url, &roles).await);
-            match side {
-                Side::Sound if !found.is_empty() => alarms.push(format!("{}: {}", wall.id, found.join(", "))),
-                Side::Mutant if found.is_empty() => missed.push(wall.id.clone()),
-                _ => {}
-            }
-        }
-        tried += 1;
-    }
-    ground.clear().await.expect("cleared");
-    ground.postgres.stop().await;
-    assert!(tried >= 60, "{tried} walls");
-    assert!(alarms.is_empty(), "false alarms:\n{}", alarms.join("\n"));
-    assert_eq!(missed, LEFT_TO_PROBE, "of {tried} walls");
 }
 
 #[tokio::test]

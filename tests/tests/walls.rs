@@ -17,6 +17,9 @@ use partywall::seed::Seed;
 use partywall::target::database::{close, connect};
 use partywall_tests::walls::{Ground, Side, Wall};
 
+/// What guard leaves to the probe: what a document says, or a trigger.
+const LEFT_TO_PROBE: [&str; 3] = ["queue-payload", "trigger-unique-over-tenants", "trigger-wrong-tenant"];
+
 /// What is said of one side: rule or requirement, object, sentence.
 type Said = BTreeSet<(String, String, String)>;
 
@@ -61,7 +64,7 @@ async fn probed(ground: &Ground, wall: &Wall, side: Side) -> anyhow::Result<Said
 #[tokio::test]
 async fn every_mutant_is_told_and_no_twin_is_accused() {
     let ground = Ground::start().await.expect("a Postgres");
-    let (mut missed, mut accused) = (Vec::new(), Vec::new());
+    let (mut unread, mut missed, mut accused) = (Vec::new(), Vec::new(), Vec::new());
     let walls = ground.walls().expect("the corpus");
     assert!(walls.len() >= 60, "{} walls", walls.len());
     for wall in &walls {
@@ -69,9 +72,11 @@ async fn every_mutant_is_told_and_no_twin_is_accused() {
         let sound = guarded(&ground, wall, Side::Sound).await.unwrap_or_else(failed);
         let acted = probed(&ground, wall, Side::Sound).await.unwrap_or_else(failed);
         let read = guarded(&ground, wall, Side::Mutant).await.unwrap_or_else(failed);
-        if read.is_subset(&sound) && probed(&ground, wall, Side::Mutant).await.unwrap_or_else(failed).is_subset(&acted)
-        {
-            missed.push(wall.id.as_str());
+        if read.is_subset(&sound) {
+            unread.push(wall.id.as_str());
+            if probed(&ground, wall, Side::Mutant).await.unwrap_or_else(failed).is_subset(&acted) {
+                missed.push(wall.id.as_str());
+            }
         }
         let said = sound.union(&acted);
         accused.extend(said.map(|(rule, object, sentence)| format!("{}: {rule} {object}: {sentence}", wall.id)));
@@ -79,6 +84,7 @@ async fn every_mutant_is_told_and_no_twin_is_accused() {
     ground.clear().await.expect("cleared");
     assert!(accused.is_empty(), "accused, of {} walls:\n  {}", walls.len(), accused.join("\n  "));
     assert!(missed.is_empty(), "missed, of {} walls: {}", walls.len(), missed.join(", "));
+    assert_eq!(unread, LEFT_TO_PROBE, "missed by guard, of {} walls", walls.len());
 }
 
 /// Every requirement of the probe names mutants, and is what the probe tells of each of them.
