@@ -10,7 +10,7 @@ use super::request::Naming;
 use super::{Answer, Planner, Request, Step};
 use crate::canary::Owner;
 use crate::cell::{Lanes, Relation};
-use crate::operation::Operation;
+use crate::operation::{Operation, Place};
 use crate::placeholder;
 use crate::target::file::{Access, TargetFile};
 
@@ -20,6 +20,7 @@ pub const NAMESAKE: &str = "write/namesake";
 const CHILDREN_MAX: usize = 2;
 /// The names of the values that the story takes from answers.
 const MINE: &str = "mine";
+const ONCE: &str = "once";
 const THEIRS: &str = "theirs";
 
 /// Which of several texts stays each tenant's own: another one may be what a row is found by.
@@ -86,6 +87,14 @@ impl Planner {
             watched.push(on((reader, reads), &other, THEIRS, Some((parameter, placeholder::of(&name))))?);
         }
         steps.extend(watched.iter().cloned());
+        let deletion = self.of_row(table).find(|(o, a)| o.method == "DELETE" && self.opens_to_all(a));
+        if let Some(deletion) = deletion {
+            // As it was made: one that is changed may have another name by then.
+            let captures = mine.captures.values().map(|pointer| (ONCE.to_string(), pointer.clone())).collect();
+            steps.push(Step { captures, ..mine.clone() });
+            steps.push(on(deletion, cast, ONCE, None)?);
+            steps.extend(watched.iter().cloned());
+        }
         steps.push(mine);
         let changes = |o: &Operation| !o.is_read() && o.method != "DELETE";
         if let Some(change) = self.of_row(table).find(|(o, a)| changes(o) && a.list.is_none() && self.opens_to_all(a)) {
@@ -96,22 +105,27 @@ impl Planner {
         let own = on((reader, reads), cast, MINE, None)?;
         steps.extend(watched.iter().cloned().chain([own]));
         // Where the name is the id as well, what the other asks for by it is its own.
-        let told = cast.operation.body.is_some() && self.tells_its_id(cast, made)?;
-        if !told && id_parameter(cast.operation, cast.access, table).is_none() {
+        if !self.tells_its_id(cast, made)? {
             let mut probe = on((reader, reads), &other, MINE, None)?;
             (probe.cell.relation, probe.subject) = (Relation::Foreign, Some(cast.observer));
             probe.expect.answer = Answer::Denied;
             steps.push(probe);
         }
-        if let Some(deletion) = self.of_row(table).find(|(o, a)| o.method == "DELETE" && self.opens_to_all(a)) {
+        if let Some(deletion) = deletion {
             steps.push(on(deletion, cast, MINE, None)?);
             steps.extend(watched);
         }
         Ok(steps)
     }
 
-    /// Whether who makes a row says what its id is to be.
+    /// Whether who makes a row says what its id is to be: in the path, or where the answer has it.
     fn tells_its_id(&self, cast: &Cast<'_>, made: &str) -> Result<bool, String> {
+        let Cast { operation, access, .. } = *cast;
+        let mapped = TargetFile::named_in_path(operation, access).count();
+        let table = access.table.as_deref().unwrap_or_default();
+        if operation.parameters_in(Place::Path).count() > mapped || id_parameter(operation, access, table).is_some() {
+            return Ok(true);
+        }
         let request = self.request(cast.operation, &self.named(cast, self.player(cast), cast.observer))?;
         let body = request.body.and_then(|(_, body)| serde_json::from_str::<Value>(&body).ok());
         Ok(body.is_some_and(|body| body.pointer(made).is_some()))

@@ -117,9 +117,9 @@ fn visible(ground: &Ground, actor: &Principal, table: &str, row: u32) -> bool {
 
 fn sign(evidence: &Evidence, ground: &Ground, steps: &[&Step], step: &Step, foreign: &[Sighting]) -> Sign {
     let elsewhere = match (evidence.oracle, evidence.requirement.as_str()) {
-        _ if steps.iter().any(|step| step.fault.is_some()) => {
-            Some("what is answered while the target's connections to its database are struck, as `partywall reproduce` does")
-        }
+        _ if steps.iter().any(|step| step.fault.is_some()) => Some(
+            "what is answered while the target's connections to its database are struck, as `partywall reproduce` does",
+        ),
         (OracleId::Noninterference, _) => {
             Some("how the answer differs from that of a copy in which the other tenants have and do other things")
         }
