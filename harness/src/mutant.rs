@@ -113,7 +113,6 @@ const FILES: &[(&str, &str)] = mutants![
     "key-from-file",
     "key-from-query",
     "deleted-by-name",
-    "filed-by-name",
 ];
 
 /// All mutants.

@@ -139,7 +139,6 @@ killed! {
     a_key_read_from_the_file_that_a_token_names_is_seen: "key-from-file";
     a_key_asked_for_by_what_a_token_says_is_seen: "key-from-query";
     a_row_that_goes_with_one_of_its_name_is_seen: "deleted-by-name";
-    a_row_filed_by_its_name_is_seen: "filed-by-name";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
