@@ -122,6 +122,7 @@ shrinks_told! {
     what_tables_tell_takes_few_steps: "delete-takes-anothers", "write/overreach", "the database holds";
     what_a_log_tells_takes_few_steps: "log-tells", "store/logs", "to its log";
     what_arrives_at_a_webhook_takes_few_steps: "deliveries-shared", "work/webhook", "arrives at the address";
+    what_comes_of_a_fault_takes_few_steps: "reset-after-success", "pool/after-fault", "its database are struck";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
