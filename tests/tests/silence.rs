@@ -11,10 +11,10 @@ async fn judged(answer: &str) -> anyhow::Result<partywall::campaign::Ended> {
     launch.cargo_package = None;
     launch.env.insert("FACADE".into(), answer.replace('{', "{{").replace('}', "}}"));
     campaign.bounds.pool_sizes = vec![1];
-    campaign.bounds.cases_max = 60;
+    campaign.bounds.cases_max = 300;
     // The facade signs everyone in: what is asked is whether its silence passes for a wall.
     campaign.only =
-        ["read/by-id", "read/list", "write/by-id", "context/forged-query", "pool/hand-over"].map(String::from).into();
+        ["read/by-id", "read/list", "write/by-id", "context/forged-query", "pool/.."].map(String::from).into();
     run(&campaign).await
 }
 
