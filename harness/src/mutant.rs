@@ -113,6 +113,7 @@ const FILES: &[(&str, &str)] = mutants![
     "key-from-file",
     "key-from-query",
     "deleted-by-name",
+    "removed-in-name",
 ];
 
 /// All mutants.

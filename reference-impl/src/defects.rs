@@ -102,6 +102,8 @@ pub enum Defect {
     HeaderTells,
     /// A session is not asked for.
     SessionUnasked,
+    /// Whether a person belongs to the tenant still, with that role, is not asked.
+    RemovedInName,
     /// Events are fetched by id alone, and those of others are thrown away.
     FilteredLate,
     /// A transaction looks at an event before it is bound.
@@ -207,6 +209,7 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("retention-idle", Defect::RetentionIdle),
     ("hold-ignored", Defect::HoldIgnored),
     ("signed-out-in-name", Defect::SignedOutInName),
+    ("removed-in-name", Defect::RemovedInName),
     ("key-from-file", Defect::KeyFromFile),
     ("key-from-query", Defect::KeyFromQuery),
 ];

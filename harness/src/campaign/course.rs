@@ -23,7 +23,8 @@ use crate::ledger::Ledger;
 use crate::oracle::Judge;
 use crate::patience::Patience;
 use crate::plan::{
-    AFTER_RESTART, Coverage, NONINTERFERENCE, Plan, Planner, RETENTION, RETENTION_REACH, Sequence, Step, WEBHOOK,
+    AFTER_RESTART, Coverage, DOWNGRADED, NONINTERFERENCE, Plan, Planner, REMOVED, RETENTION, RETENTION_REACH, Sequence,
+    Step, WEBHOOK,
 };
 use crate::postgres::Source;
 use crate::settle::Settling;
@@ -82,7 +83,8 @@ impl<'a> Course<'a> {
         let began = Instant::now();
         let until = plan.bounds.time_s_max.map(|s| began + Duration::from_secs(s));
         let planned = Planner::new(plan.clone()).size();
-        let left = plan.pool_states().count() as u32 + 1 + u32::from(plan.ageing().is_some());
+        let left =
+            plan.pool_states().count() as u32 + 1 + u32::from(plan.ageing().is_some()) + u32::from(plan.departs());
         let objects = stage.surroundings.objects.clone().filter(|_| campaign.target.keeps_objects());
         let overhearing = Overhearing::new(run.log(), objects);
         Self {
@@ -117,6 +119,9 @@ impl<'a> Course<'a> {
         }
         if driven.is_ok() {
             driven = self.retention().await;
+        }
+        if driven.is_ok() {
+            driven = self.departures().await;
         }
         let closed = self.writer.finish();
         // A run that was cut short would forget what it did not come to.
@@ -239,6 +244,18 @@ impl<'a> Course<'a> {
                 Entry::Observation(observation) => self.observe(*observation)?,
                 entry => self.enter(&entry)?,
             }
+        }
+        Ok(())
+    }
+
+    /// Has principals leave, where there are some that can.
+    async fn departures(&mut self) -> Result<()> {
+        if !self.plan.departs() || !self.room_aside(&[REMOVED, DOWNGRADED]) {
+            return Ok(());
+        }
+        (self.run.events)(Event::Stage("remove"));
+        for observation in self.campaign.departed(self.run, self.plan, self.began).await? {
+            self.observe(observation)?;
         }
         Ok(())
     }

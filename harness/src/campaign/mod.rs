@@ -6,6 +6,7 @@ mod aside;
 mod bundle;
 mod corpus;
 mod course;
+mod departed;
 mod interrupt;
 mod overhear;
 mod reproduce;

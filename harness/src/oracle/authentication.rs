@@ -1,16 +1,21 @@
 //! Credentials and application roles that must be refused are refused.
 
+use std::collections::BTreeSet;
+
 use super::canary_sighting::actor_words;
 use super::{Ground, Oracle, Suspicion};
+use crate::cell::PoolState;
 use crate::finding::OracleId;
 use crate::history::Observation;
-use crate::plan::{Answer, Proof};
+use crate::plan::{Answer, DOWNGRADED, Proof, REMOVED, Vector};
 use crate::principal::NOBODY;
 use crate::target::credential::Flaw;
 
-/// The oracle.
+/// The oracle, with the stories in which a write that had to succeed did not: what was to be ended there may go on.
 #[derive(Default)]
-pub struct Authentication;
+pub struct Authentication {
+    unmet: BTreeSet<(PoolState, u64)>,
+}
 
 fn flawed(flaw: Flaw) -> &'static str {
     match flaw {
@@ -35,11 +40,25 @@ impl Oracle for Authentication {
 
     fn observe(&mut self, _: &Ground, observation: &Observation) -> Vec<Suspicion> {
         let step = &observation.step;
+        let story = (step.cell.pool_state, observation.sequence);
+        if observation.position == 0 {
+            self.unmet.remove(&story);
+        }
+        let done = observation.answered().is_some_and(|answer| answer.status < 400);
+        let due = step.expect.answer == Answer::Success && step.request.method != "GET";
+        if step.vector == Vector::Story && due && !done {
+            self.unmet.insert(story);
+        }
         let Some(answer) = observation.answered() else { return Vec::new() };
-        if step.expect.answer != Answer::Refused || !(200..300).contains(&answer.status) {
+        let refused = step.expect.answer != Answer::Refused || !(200..300).contains(&answer.status);
+        if refused || (step.vector == Vector::Story && self.unmet.contains(&story)) {
             return Vec::new();
         }
         let who = match step.request.proof {
+            Proof::AsIssued if step.requirement == REMOVED => format!("the {}, which had been removed", step.actor),
+            Proof::AsIssued if step.requirement == DOWNGRADED => {
+                format!("the {}, which had been given a lesser role", step.actor)
+            }
             Proof::AsIssued if step.actor.role == NOBODY => "a request without a credential".into(),
             Proof::AsIssued => format!("the {}, which has no right to it,", actor_words(observation)),
             Proof::Altered => "an altered credential".into(),
@@ -59,5 +78,103 @@ impl Oracle for Authentication {
             shows: vec![format!("status {} where 401 or 403 was due", answer.status)],
             beside: Vec::new(),
         }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::simulated::{STATE, Told, ground, observed, suspected};
+    use super::*;
+    use crate::operation::{Operation, Parameter, Place};
+    use crate::plan::Planner;
+
+    /// The simulated target, with folk of two roles who are removed and have their roles changed.
+    fn left() -> Ground {
+        let mut plan = (*ground().plan).clone();
+        let target = &mut plan.target;
+        let chief = target.role[0].clone();
+        target.role.push(crate::target::file::Role { name: "chief".into(), ..chief });
+        let folk = target.plant.table.iter_mut().find(|table| table.name == "folk").expect("folk");
+        folk.roles = vec!["chief".into(), "clerk".into()];
+        folk.columns.insert("rank".into(), "role".into());
+        let of = |id: &str| target.access(id).expect("an operation").clone();
+        let (mut audit, mut dismiss) = (of("list"), of("change"));
+        (audit.id, audit.table, audit.list, audit.allow) = ("audit".into(), None, None, vec!["chief".into()]);
+        dismiss.id = "dismiss".into();
+        (dismiss.table, dismiss.params) = (Some("folk".into()), [("id".into(), "folk.id".into())].into());
+        dismiss.allow = vec!["clerk".into(), "chief".into()];
+        let mut rank = dismiss.clone();
+        rank.id = "rank".into();
+        target.operation.extend([audit, dismiss, rank]);
+        let id = |place| Parameter { name: "id".into(), place, required: true, schema: serde_json::json!({}) };
+        let schema = serde_json::json!({ "type": "object", "properties": { "rank": { "type": "string" } } });
+        let patch = plan.operations.iter().find(|o| o.id == "change").expect("an operation").clone();
+        let body = patch.body.clone().map(|body| crate::operation::Body { schema, ..body });
+        let operation = |id: &str, method: &str, path: &str, parameters, body| Operation {
+            id: id.into(),
+            method: method.into(),
+            path: path.into(),
+            parameters,
+            body,
+            ..patch.clone()
+        };
+        plan.operations.extend([
+            operation("audit", "GET", "/audit", Vec::new(), None),
+            operation("dismiss", "DELETE", "/folk/{id}", vec![id(Place::Path)], None),
+            operation("rank", "PATCH", "/folk/{id}", vec![id(Place::Path)], body),
+        ]);
+        Ground::new(Arc::new(plan))
+    }
+
+    /// What is suspected where removing is answered with `ends`, and whoever is to be out with `after`.
+    fn check(ends: u16, after: u16) -> BTreeSet<String> {
+        let ground = left();
+        let sequences = Planner::new(ground.plan.clone()).departures(STATE).expect("a plan");
+        let steps = sequences.iter().flat_map(|sequence| {
+            sequence.steps.iter().enumerate().map(|(position, step)| (sequence.number, position as u32, step))
+        });
+        let told = |step: &crate::plan::Step| match step.expect.answer {
+            Answer::Refused => after,
+            _ if step.request.method == "GET" => 200,
+            _ => ends,
+        };
+        let all = steps.enumerate().map(|(number, (sequence, position, step))| {
+            let told = Told { status: told(step), ..Told::default() };
+            observed(step, number as u64, (sequence, position), told)
+        });
+        let all: Vec<Observation> = all.collect();
+        suspected(&ground, &mut Authentication::default(), &all)
+            .into_iter()
+            .map(|(requirement, _)| requirement)
+            .collect()
+    }
+
+    #[test]
+    fn whoever_has_left_and_is_still_let_in_is_suspected() {
+        assert_eq!(check(204, 401), BTreeSet::new());
+        assert_eq!(check(204, 200), [DOWNGRADED.to_string(), REMOVED.to_string()].into());
+        // Whom the service keeps may go on.
+        assert_eq!(check(409, 200), BTreeSet::new());
+    }
+
+    #[test]
+    fn who_leaves_reads_before_and_after_and_is_let_go_by_another() {
+        let ground = left();
+        let sequences = Planner::new(ground.plan.clone()).departures(STATE).expect("a plan");
+        assert_eq!(sequences.len(), 3, "a chief and a clerk are removed, and a chief made a clerk");
+        let mut gone = BTreeSet::new();
+        for sequence in &sequences {
+            let (first, last) = (&sequence.steps[0], &sequence.steps[sequence.steps.len() - 1]);
+            let write = sequence.steps.iter().find(|step| step.request.method != "GET").expect("a write");
+            assert!(
+                first.actor == last.actor && write.actor != first.actor && first.actor.tenant == write.actor.tenant
+            );
+            assert!(!gone.contains(&write.actor), "{} lets others go after it has gone", write.actor);
+            gone.insert(first.actor.clone());
+            let demotes = write.request.body.as_ref().is_some_and(|(_, body)| body.contains(r#""rank":"clerk""#));
+            assert_eq!(demotes, write.requirement == DOWNGRADED, "{:?}", write.request);
+        }
     }
 }

@@ -74,7 +74,7 @@ impl Judge {
             oracles: vec![
                 Box::new(CanarySighting),
                 Box::new(ShadowModel::default()),
-                Box::new(Authentication),
+                Box::new(Authentication::default()),
                 Box::new(Noninterference::default()),
                 Box::new(ExistenceSignal::default()),
                 Box::new(WriteContainment::default()),

@@ -7,6 +7,7 @@ mod cast;
 mod claim;
 mod collision;
 mod corpus;
+mod departure;
 mod existence;
 mod fault;
 mod forgery;
@@ -52,6 +53,7 @@ use crate::world::World;
 
 pub use by_hand::PIPELINED;
 pub use corpus::{Corpus, Coverage, SCHEMA_VERSION as CORPUS_VERSION, shape};
+pub use departure::{DOWNGRADED, REMOVED};
 pub use learnt::{Case, Offer};
 pub use namesake::NAMESAKE;
 pub use planner::Planner;
@@ -189,7 +191,8 @@ impl Plan {
 
     /// Whether nothing is asked for but what is judged in copies of the target beside the run's own.
     pub fn only_aside(&self) -> bool {
-        self.requirements.iter().all(|id| [NONINTERFERENCE, RETENTION, RETENTION_REACH].contains(&id.as_str()))
+        let aside = [NONINTERFERENCE, RETENTION, RETENTION_REACH, REMOVED, DOWNGRADED];
+        self.requirements.iter().all(|id| aside.contains(&id.as_str()))
     }
 
     /// How rows are aged, where what goes by its age is judged.
@@ -197,6 +200,12 @@ impl Plan {
         let wanted = self.requirements.iter().any(|id| [RETENTION, RETENTION_REACH].contains(&id.as_str()));
         let open = wanted && self.channels().contains(&"retention");
         self.target.retention.as_ref().filter(|_| open).map(|retention| Ageing::of(retention, self.day_unix_s))
+    }
+
+    /// Whether principals leave, in a copy that is planted for it: where recorded traffic is played nobody does.
+    pub fn departs(&self) -> bool {
+        let wanted = self.requirements.iter().any(|id| [REMOVED, DOWNGRADED].contains(&id.as_str()));
+        wanted && self.target.database.is_some() && self.recorded.is_empty()
     }
 
     /// The channels that can be listened on.

@@ -118,7 +118,8 @@ fn answers(operation: &Operation, name: &str) -> bool {
     operation.answer.as_ref().is_some_and(|answer| field(&answer.schema, name))
 }
 
-fn field(schema: &serde_json::Value, name: &str) -> bool {
+/// Whether an object of that schema may have a field of that name.
+pub(super) fn field(schema: &serde_json::Value, name: &str) -> bool {
     let parts = schema.get("allOf").and_then(|all| all.as_array()).into_iter().flatten();
     schema.get("properties").is_some_and(|p| p.get(name).is_some()) || parts.into_iter().any(|part| field(part, name))
 }

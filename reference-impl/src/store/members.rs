@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::{AuditStore, own};
+use crate::defects::{Defect, on};
 use crate::http::members::Member;
 use crate::problem::Problem;
 
@@ -18,8 +19,9 @@ impl AuditStore {
     pub async fn stands(&mut self, person: Uuid, role: &str, session: Uuid) -> Result<bool, Problem> {
         let tenant = self.tenant;
         let own = own();
+        let belongs = if on(Defect::RemovedInName) { "$3::text IS NOT NULL OR" } else { "" };
         let statement = format!(
-            "SELECT EXISTS (SELECT FROM memberships WHERE {own} AND person_id = $2 AND role = $3) \
+            "SELECT ({belongs} EXISTS (SELECT FROM memberships WHERE {own} AND person_id = $2 AND role = $3)) \
                 AND EXISTS (SELECT FROM sessions WHERE {own} AND person_id = $2 AND id = $4)"
         );
         let found = sqlx::query_scalar(AssertSqlSafe(statement)).bind(tenant).bind(person).bind(role).bind(session);

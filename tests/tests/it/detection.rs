@@ -15,8 +15,15 @@ const OWN: [OracleId; 5] = [
     OracleId::Recovery,
 ];
 /// Requirements of other oracles that are broken alone, too.
-const ALONE: [&str; 5] =
-    ["work/webhook", "pool/together", "context/form-body", "live/signed-out", "role/misleading-header"];
+const ALONE: [&str; 7] = [
+    "work/webhook",
+    "pool/together",
+    "context/form-body",
+    "live/signed-out",
+    "live/removed",
+    "live/downgraded",
+    "role/misleading-header",
+];
 
 async fn check(id: &str) -> anyhow::Result<()> {
     let mutant = mutant::select(&[id.to_string()])?.remove(0);
@@ -139,6 +146,7 @@ killed! {
     a_key_read_from_the_file_that_a_token_names_is_seen: "key-from-file";
     a_key_asked_for_by_what_a_token_says_is_seen: "key-from-query";
     a_row_that_goes_with_one_of_its_name_is_seen: "deleted-by-name";
+    a_member_who_was_removed_and_stays_is_seen: "removed-in-name";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,171 @@
+//! Principals that leave: one is removed from its tenant, or has its application role taken from it, and what it was issued
+//! before opens nothing of that any more. All of it in a copy of the target, where nobody misses them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::cast::{Cast, id_parameter};
+use super::story::field;
+use super::{Answer, Expect, Planner, Sequence, Step, Vector};
+use crate::canary::Owner;
+use crate::cell::{PoolState, Relation};
+use crate::operation::Operation;
+use crate::principal::NOBODY;
+use crate::target::file::{Access, Per, PlantTable};
+
+/// The requirement that whoever was removed is out.
+pub const REMOVED: &str = "live/removed";
+/// The requirement that a role that was taken gives nothing.
+pub const DOWNGRADED: &str = "live/downgraded";
+
+/// Tenants that are left.
+const TENANTS: u32 = 4;
+/// What a principal reads before it leaves, and after.
+const READS: usize = 3;
+/// What is planted in a table without which nobody gets in.
+const ADMITS: [&str; 3] = ["role", "password", "secret_sha256"];
+
+/// One principal's departure.
+struct Departure<'p> {
+    operation: &'p Operation,
+    access: &'p Access,
+    /// The parameter that takes the id of its row, and the row.
+    parameter: String,
+    row: u32,
+    /// The application role that leaves.
+    role: &'p str,
+    /// The body's field that takes its new role, and that role; none where it is removed.
+    demotion: Option<(String, String)>,
+    /// What it may read until then, and not after.
+    reads: Vec<(&'p Operation, &'p Access)>,
+}
+
+impl Departure<'_> {
+    fn requirement(&self) -> &'static str {
+        if self.demotion.is_some() { DOWNGRADED } else { REMOVED }
+    }
+}
+
+impl Planner {
+    /// The tenants whose principals leave.
+    pub fn left(&self) -> impl Iterator<Item = Owner> + Clone {
+        (0..TENANTS.min(self.plan.bounds.tenants)).map(Owner::new)
+    }
+
+    /// The sequences, each of one principal. Nothing where no operation removes principals or changes their roles, or where
+    /// nothing is asked of it.
+    ///
+    /// # Errors
+    /// A sentence where the target file and the document do not fit together.
+    pub fn departures(&self, pool_state: PoolState) -> Result<Vec<Sequence>, String> {
+        let mut gone = BTreeSet::new();
+        let mut sequences = Vec::new();
+        for departure in self.plan.operations.iter().flat_map(|operation| self.departures_by(operation)) {
+            let number = sequences.len() as u64;
+            // Whoever has left lets nobody else go.
+            let roles = self.tenant_roles(departure.access);
+            let set = self.left().cycle().skip(sequences.len()).take(TENANTS as usize).find_map(|owner| {
+                let here = |role: &str| !gone.contains(&(owner, role.to_string()));
+                let by = roles.iter().find(|by| **by != departure.role && here(by))?;
+                here(departure.role).then_some((owner, *by))
+            });
+            let Some((owner, by)) = set else { continue };
+            gone.insert((owner, departure.role.to_string()));
+            sequences.push(Sequence { number, steps: self.departed(&departure, pool_state, (owner, number), by)? });
+        }
+        Ok(sequences)
+    }
+
+    /// Whom an operation lets go, one of each role that it can.
+    fn departures_by<'p>(&'p self, operation: &'p Operation) -> Vec<Departure<'p>> {
+        let known = self.access(operation).filter(|access| !access.open && access.creates.is_none());
+        let Some((access, table)) = known.and_then(|a| Some((a, self.holdings.table(a.table.as_deref()?)?))) else {
+            return Vec::new();
+        };
+        let admits = table.columns.values().any(|generator| ADMITS.contains(&generator.as_str()));
+        let parameter = id_parameter(operation, access, &table.name);
+        let (Some(parameter), true) = (parameter, table.per == Per::Principal && admits) else { return Vec::new() };
+        let removes = operation.method == "DELETE";
+        let role_field = self.role_field(operation, table);
+        let of_role = |(row, role): (usize, &'p String)| {
+            let departure = |demotion, reads| {
+                let (parameter, row) = (parameter.clone(), row as u32);
+                Departure { operation, access, parameter, row, role, demotion, reads }
+            };
+            if removes {
+                return Some(departure(None, self.reads_of(role, None, &table.name)));
+            }
+            let (column, field) = role_field.as_ref()?;
+            table.roles.iter().enumerate().find_map(|(lesser_row, lesser)| {
+                let reads = self.reads_of(role, Some(lesser), &table.name);
+                let value = self.holdings.value(Owner::new(0), lesser_row as u32, &table.name, column).ok()?.text()?;
+                (!reads.is_empty()).then(|| departure(Some((field.clone(), value)), reads))
+            })
+        };
+        let tenants = |(_, role): &(usize, &String)| self.plan.target.role(role).is_some_and(|role| !role.platform);
+        let all = table.roles.iter().enumerate().filter(tenants).filter_map(of_role);
+        all.filter(|d| !d.reads.is_empty() && self.plan.requirements.iter().any(|id| id == d.requirement())).collect()
+    }
+
+    /// The column that holds a principal's role, and the field of the body that changes it.
+    fn role_field(&self, operation: &Operation, table: &PlantTable) -> Option<(String, String)> {
+        let (column, _) = table.columns.iter().find(|(_, generator)| *generator == "role")?;
+        let schema = &operation.body.as_ref().filter(|_| !operation.is_read())?.schema;
+        let field = [column.as_str(), "role"].into_iter().find(|name| field(schema, name))?;
+        Some((column.clone(), field.into()))
+    }
+
+    /// What `role` may read without naming anything, and `lesser` may not; rows of `but` are not among it, which change.
+    fn reads_of(&self, role: &str, lesser: Option<&String>, but: &str) -> Vec<(&Operation, &Access)> {
+        let reads = self.plan.operations.iter().filter(|operation| operation.is_read() && self.is_plain(operation));
+        let may = reads.filter_map(|operation| Some((operation, self.access(operation)?))).filter(|(operation, a)| {
+            let streams = operation.answer.as_ref().is_some_and(|a| a.content_type.contains("event-stream"));
+            let allowed = |role: &str| a.open || a.allow.iter().any(|allowed| allowed == role);
+            let kept = a.table.as_deref() != Some(but) && !a.open && !streams;
+            kept && allowed(role) && !lesser.is_some_and(|lesser| allowed(lesser))
+        });
+        let mut all: Vec<_> = may.collect();
+        all.sort_by_key(|(_, access)| access.table.is_some());
+        all.truncate(READS);
+        all
+    }
+
+    /// It reads; another lets it go; it reads again.
+    fn departed(
+        &self,
+        departure: &Departure<'_>,
+        pool_state: PoolState,
+        (owner, turn): (Owner, u64),
+        by: &str,
+    ) -> Result<Vec<Step>, String> {
+        let own = |operation, access, role: &str, given| -> Result<Step, String> {
+            let cast = Cast { operation, access, pool_state, observer: owner, other: owner, turn };
+            let mut step = self.step(&cast, role, Relation::Own, Vector::Story, given)?;
+            step.requirement = departure.requirement().into();
+            step.expect = Expect { answer: Answer::Success, ..Expect::default() };
+            Ok(step)
+        };
+        let reads = departure.reads.iter();
+        let mut steps: Vec<Step> = reads
+            .map(|(operation, access)| own(*operation, *access, departure.role, BTreeMap::new()))
+            .collect::<Result<_, _>>()?;
+        let again = steps.clone().into_iter().map(|mut step| {
+            step.cell.role = NOBODY.into();
+            step.expect.answer = Answer::Refused;
+            step
+        });
+        let reference = departure.access.params.get(&departure.parameter).map_or("", String::as_str);
+        let row = self.planted(owner, departure.row, reference)?;
+        let given = BTreeMap::from([(departure.parameter.clone(), row)]);
+        let mut lets_go = own(departure.operation, departure.access, by, given)?;
+        if let (Some((field, role)), Some((_, body))) = (&departure.demotion, &mut lets_go.request.body) {
+            let read: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+            let mut changed = read.as_object().cloned().unwrap_or_default();
+            changed.insert(field.clone(), role.clone().into());
+            *body = serde_json::Value::Object(changed).to_string();
+        }
+        let again: Vec<Step> = again.collect();
+        steps.push(lets_go);
+        steps.extend(again);
+        Ok(steps)
+    }
+}
