@@ -148,10 +148,12 @@ async fn build(package: &str, program: &str, feature: Option<&str>) -> Result<Pa
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     // The whole workspace's features, so that what is built already for it serves here too.
     command.args(["build", "--quiet", "--workspace", "--bin", program]).current_dir(&home).stdin(Stdio::null());
-    // Under `cargo run` and `cargo test` cargo's own variables would make build scripts run again, and all after them.
+    // Under `cargo run` and `cargo test` cargo's own variables would make build scripts run again, and all after them; how
+    // somebody wants things built they do not say.
+    const OF_CARGO: [&str; 6] = ["MANIFEST_", "PKG_", "BIN_", "CRATE_NAME", "PRIMARY_PACKAGE", "TARGET_TMPDIR"];
     for (name, _) in std::env::vars_os() {
         let word = name.to_string_lossy();
-        if word.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&&*word) {
+        if word.strip_prefix("CARGO_").is_some_and(|rest| OF_CARGO.iter().any(|own| rest.starts_with(own))) {
             command.env_remove(&name);
         }
     }
