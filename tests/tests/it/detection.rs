@@ -16,10 +16,11 @@ const OWN: [OracleId; 5] = [
     OracleId::Recovery,
 ];
 /// Requirements of other oracles that are broken alone, too.
-const ALONE: [&str; 7] = [
+const ALONE: [&str; 8] = [
     "work/webhook",
     "pool/together",
     "context/form-body",
+    "context/nested-body",
     "live/signed-out",
     "live/removed",
     "live/downgraded",
