@@ -1,20 +1,26 @@
 //! Credentials and application roles that must be refused are refused.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::canary_sighting::actor_words;
 use super::{Ground, Oracle, Suspicion};
 use crate::cell::PoolState;
 use crate::finding::OracleId;
 use crate::history::Observation;
-use crate::plan::{Answer, DOWNGRADED, Proof, REMOVED, Vector};
+use crate::plan::{Answer, DOWNGRADED, Proof, REMOVED, Step};
 use crate::principal::NOBODY;
 use crate::target::credential::Flaw;
 
-/// The oracle, with the stories in which a write that had to succeed did not: what was to be ended there may go on.
+/// The oracle, with its account of departures: a service may keep whom it was asked to let go, and then nothing is shown.
 #[derive(Default)]
 pub struct Authentication {
-    unmet: BTreeSet<(PoolState, u64)>,
+    /// The requirements for which somebody was let go, and the sequence in which that was last.
+    departed: BTreeMap<&'static str, (PoolState, u64)>,
+}
+
+/// The requirement that `step` speaks for, where it is one of departures.
+fn departure(step: &Step) -> Option<&'static str> {
+    [REMOVED, DOWNGRADED].into_iter().find(|id| *id == step.requirement)
 }
 
 fn flawed(flaw: Flaw) -> &'static str {
@@ -40,18 +46,13 @@ impl Oracle for Authentication {
 
     fn observe(&mut self, _: &Ground, observation: &Observation) -> Vec<Suspicion> {
         let step = &observation.step;
-        let story = (step.cell.pool_state, observation.sequence);
-        if observation.position == 0 {
-            self.unmet.remove(&story);
-        }
-        let done = observation.answered().is_some_and(|answer| answer.status < 400);
-        let due = step.expect.answer == Answer::Success && step.request.method != "GET";
-        if step.vector == Vector::Story && due && !done {
-            self.unmet.insert(story);
-        }
         let Some(answer) = observation.answered() else { return Vec::new() };
-        let refused = step.expect.answer != Answer::Refused || !(200..300).contains(&answer.status);
-        if refused || (step.vector == Vector::Story && self.unmet.contains(&story)) {
+        let departure = departure(step).map(|id| (id, (step.cell.pool_state, observation.sequence)));
+        if let Some((id, place)) = departure.filter(|_| answer.status < 400 && step.request.method != "GET") {
+            self.departed.insert(id, place);
+        }
+        let kept = departure.is_some_and(|(id, place)| self.departed.get(id) != Some(&place));
+        if kept || step.expect.answer != Answer::Refused || !(200..300).contains(&answer.status) {
             return Vec::new();
         }
         let who = match step.request.proof {
@@ -79,10 +80,16 @@ impl Oracle for Authentication {
             beside: Vec::new(),
         }]
     }
+
+    fn doubt(&self, requirement: &str) -> Option<String> {
+        let waits = [REMOVED, DOWNGRADED].contains(&requirement) && !self.departed.contains_key(requirement);
+        waits.then(|| "the target let nobody go".into())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::super::simulated::{STATE, Told, ground, observed, suspected};
@@ -135,7 +142,7 @@ mod tests {
         let steps = sequences.iter().flat_map(|sequence| {
             sequence.steps.iter().enumerate().map(|(position, step)| (sequence.number, position as u32, step))
         });
-        let told = |step: &crate::plan::Step| match step.expect.answer {
+        let told = |step: &Step| match step.expect.answer {
             Answer::Refused => after,
             _ if step.request.method == "GET" => 200,
             _ => ends,
@@ -145,10 +152,11 @@ mod tests {
             observed(step, number as u64, (sequence, position), told)
         });
         let all: Vec<Observation> = all.collect();
-        suspected(&ground, &mut Authentication::default(), &all)
-            .into_iter()
-            .map(|(requirement, _)| requirement)
-            .collect()
+        let mut oracle = Authentication::default();
+        let found = suspected(&ground, &mut oracle, &all);
+        let doubted = [REMOVED, DOWNGRADED].map(|id| oracle.doubt(id).is_some());
+        assert_eq!(doubted, [ends >= 400; 2], "what is refused to all shows nothing");
+        found.into_iter().map(|(requirement, _)| requirement).collect()
     }
 
     #[test]
