@@ -31,6 +31,8 @@ use calm::{Calm, PutOff};
 /// A step that is told "not now" is tried so often, and so long after.
 const TRIES_MAX: u32 = 60;
 const AGAIN: Duration = Duration::from_millis(250);
+/// After a fault so many in a row must succeed: of several connections to the database one may fail for ever.
+const STEADY: u32 = 4;
 /// A connection beside another is numbered so much higher.
 const BESIDE: u32 = 1 << 16;
 /// Pages that one walk follows at most; a list that never ends must not hold the run.
@@ -196,6 +198,7 @@ impl Run<'_> {
         let within = step.within_ms.filter(|_| self.door.patience.hopes());
         let until = within.map(|ms| Instant::now() + Duration::from_millis(ms.into()));
         let tries = if until.is_some() { u32::MAX } else { TRIES_MAX };
+        let mut steady = 0;
         for _ in 0..tries {
             if !self.walk(sequence, position, step).await? {
                 return Ok(false);
@@ -206,6 +209,7 @@ impl Run<'_> {
             }
             let told = self.status.is_some_and(|status| busy.contains(&status));
             let failed = self.sent && self.status.is_none_or(|status| status >= 400);
+            steady = if failed { 0 } else { steady + 1 };
             let wait = match self.later {
                 Some(later) if self.door.patience.spend(later) => later,
                 None if told && step.expect.answer == Answer::Success => AGAIN,
@@ -217,6 +221,7 @@ impl Run<'_> {
                     }
                     AGAIN
                 }
+                None if until.is_some() && self.sent && steady < STEADY => Duration::ZERO,
                 None if step.until.is_some() && !self.ended => AGAIN,
                 _ => break,
             };

@@ -1,6 +1,6 @@
 //! Credentials and application roles that must be refused are refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::canary_sighting::actor_words;
 use super::{Ground, Oracle, Suspicion};
@@ -8,14 +8,16 @@ use crate::cell::PoolState;
 use crate::finding::OracleId;
 use crate::history::Observation;
 use crate::plan::{Answer, DOWNGRADED, Proof, REMOVED, Step};
-use crate::principal::NOBODY;
+use crate::principal::{NOBODY, Principal};
 use crate::target::credential::Flaw;
 
 /// The oracle, with its account of departures: a service may keep whom it was asked to let go, and then nothing is shown.
 #[derive(Default)]
 pub struct Authentication {
-    /// The requirements for which somebody was let go, and the sequence in which that was last.
-    departed: BTreeMap<&'static str, (PoolState, u64)>,
+    /// By requirement of departures, where and by whom something was last done: only another lets one go.
+    done: BTreeMap<&'static str, (PoolState, u64, Principal)>,
+    /// The requirements for which somebody had gone who tried again.
+    gone: BTreeSet<&'static str>,
 }
 
 /// The requirement that `step` speaks for, where it is one of departures.
@@ -47,16 +49,26 @@ impl Oracle for Authentication {
     fn observe(&mut self, _: &Ground, observation: &Observation) -> Vec<Suspicion> {
         let step = &observation.step;
         let Some(answer) = observation.answered() else { return Vec::new() };
-        let departure = departure(step).map(|id| (id, (step.cell.pool_state, observation.sequence)));
-        if let Some((id, place)) = departure.filter(|_| answer.status < 400 && step.request.method != "GET") {
-            self.departed.insert(id, place);
+        let must = step.expect.answer == Answer::Refused;
+        if let Some(id) = departure(step) {
+            if step.expect.answer == Answer::Success && answer.status < 400 && step.request.method != "GET" {
+                self.done.insert(id, (step.cell.pool_state, observation.sequence, step.actor.clone()));
+            }
+            let gone = self.done.get(id).is_some_and(|(state, sequence, by)| {
+                (*state, *sequence) == (step.cell.pool_state, observation.sequence) && *by != step.actor
+            });
+            if !gone {
+                return Vec::new();
+            }
+            self.gone.extend(must.then_some(id));
         }
-        let kept = departure.is_some_and(|(id, place)| self.departed.get(id) != Some(&place));
-        if kept || step.expect.answer != Answer::Refused || !(200..300).contains(&answer.status) {
+        if !must || !(200..300).contains(&answer.status) {
             return Vec::new();
         }
         let who = match step.request.proof {
-            Proof::AsIssued if step.requirement == REMOVED => format!("the {}, which had been removed", step.actor),
+            Proof::AsIssued | Proof::Issued if step.requirement == REMOVED => {
+                format!("the {}, which had been removed", step.actor)
+            }
             Proof::AsIssued if step.requirement == DOWNGRADED => {
                 format!("the {}, which had been given a lesser role", step.actor)
             }
@@ -82,14 +94,13 @@ impl Oracle for Authentication {
     }
 
     fn doubt(&self, requirement: &str) -> Option<String> {
-        let waits = [REMOVED, DOWNGRADED].contains(&requirement) && !self.departed.contains_key(requirement);
+        let waits = [REMOVED, DOWNGRADED].contains(&requirement) && !self.gone.contains(requirement);
         waits.then(|| "the target let nobody go".into())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::super::simulated::{STATE, Told, ground, observed, suspected};
@@ -135,17 +146,22 @@ mod tests {
         Ground::new(Arc::new(plan))
     }
 
-    /// What is suspected where removing is answered with `ends`, and whoever is to be out with `after`.
-    fn check(ends: u16, after: u16) -> BTreeSet<String> {
+    /// What lets somebody go there.
+    const LETS_GO: [&str; 2] = ["dismiss", "rank"];
+
+    /// What is suspected where removing is answered with `ends`, whoever is to be out with `after`, and by what was issued
+    /// since with `anew`.
+    fn check(ends: u16, after: u16, anew: u16) -> BTreeSet<String> {
         let ground = left();
         let sequences = Planner::new(ground.plan.clone()).departures(STATE).expect("a plan");
         let steps = sequences.iter().flat_map(|sequence| {
             sequence.steps.iter().enumerate().map(|(position, step)| (sequence.number, position as u32, step))
         });
         let told = |step: &Step| match step.expect.answer {
+            Answer::Refused if step.request.proof == Proof::Issued => anew,
             Answer::Refused => after,
-            _ if step.request.method == "GET" => 200,
-            _ => ends,
+            _ if LETS_GO.contains(&&*step.cell.operation) => ends,
+            _ => 200,
         };
         let all = steps.enumerate().map(|(number, (sequence, position, step))| {
             let told = Told { status: told(step), ..Told::default() };
@@ -161,10 +177,11 @@ mod tests {
 
     #[test]
     fn whoever_has_left_and_is_still_let_in_is_suspected() {
-        assert_eq!(check(204, 401), BTreeSet::new());
-        assert_eq!(check(204, 200), [DOWNGRADED.to_string(), REMOVED.to_string()].into());
-        // Whom the service keeps may go on.
-        assert_eq!(check(409, 200), BTreeSet::new());
+        assert_eq!(check(204, 401, 401), BTreeSet::new());
+        assert_eq!(check(204, 200, 401), [DOWNGRADED.to_string(), REMOVED.to_string()].into());
+        assert_eq!(check(204, 401, 200), [REMOVED.to_string()].into(), "signed in again");
+        // Whom the service keeps may go on, whatever was made before.
+        assert_eq!(check(409, 200, 200), BTreeSet::new());
     }
 
     #[test]
@@ -175,7 +192,7 @@ mod tests {
         let mut gone = BTreeSet::new();
         for sequence in &sequences {
             let (first, last) = (&sequence.steps[0], &sequence.steps[sequence.steps.len() - 1]);
-            let write = sequence.steps.iter().find(|step| step.request.method != "GET").expect("a write");
+            let write = sequence.steps.iter().find(|step| LETS_GO.contains(&&*step.cell.operation)).expect("a write");
             assert!(
                 first.actor == last.actor && write.actor != first.actor && first.actor.tenant == write.actor.tenant
             );

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cast::{Cast, id_parameter};
+use super::session::present;
 use super::story::field;
 use super::{Answer, Expect, Planner, Sequence, Step, Vector};
 use crate::canary::Owner;
@@ -19,8 +20,14 @@ pub const DOWNGRADED: &str = "live/downgraded";
 
 /// Tenants that are left.
 const TENANTS: u32 = 4;
-/// What a principal reads before it leaves, and after.
-const READS: usize = 3;
+/// What is asked again is asked with other values.
+const AGAIN: u64 = 1 << 16;
+/// A stream is left so many milliseconds after it began.
+const STREAMED_MS: u16 = 300;
+/// The names of what a principal was issued before it left, and what it is issued after; they say that it is a secret.
+const BEFORE: &str = "token of before";
+const RENEWED: &str = "token renewed";
+const ANEW: &str = "token begun anew";
 /// What is planted in a table without which nobody gets in.
 const ADMITS: [&str; 3] = ["role", "password", "secret_sha256"];
 
@@ -35,8 +42,8 @@ struct Departure<'p> {
     role: &'p str,
     /// The body's field that takes its new role, and that role; none where it is removed.
     demotion: Option<(String, String)>,
-    /// What it may read until then, and not after.
-    reads: Vec<(&'p Operation, &'p Access)>,
+    /// What it may read and make until then, and not after.
+    opens: Vec<(&'p Operation, &'p Access)>,
 }
 
 impl Departure<'_> {
@@ -87,23 +94,23 @@ impl Planner {
         let removes = operation.method == "DELETE";
         let role_field = self.role_field(operation, table);
         let of_role = |(row, role): (usize, &'p String)| {
-            let departure = |demotion, reads| {
+            let departure = |demotion, opens| {
                 let (parameter, row) = (parameter.clone(), row as u32);
-                Departure { operation, access, parameter, row, role, demotion, reads }
+                Departure { operation, access, parameter, row, role, demotion, opens }
             };
             if removes {
-                return Some(departure(None, self.reads_of(role, None, &table.name)));
+                return Some(departure(None, self.opens_to(role, None, &table.name)));
             }
             let (column, field) = role_field.as_ref()?;
             table.roles.iter().enumerate().find_map(|(lesser_row, lesser)| {
-                let reads = self.reads_of(role, Some(lesser), &table.name);
+                let opens = self.opens_to(role, Some(lesser), &table.name);
                 let value = self.holdings.value(Owner::new(0), lesser_row as u32, &table.name, column).ok()?.text()?;
-                (!reads.is_empty()).then(|| departure(Some((field.clone(), value)), reads))
+                (!opens.is_empty()).then(|| departure(Some((field.clone(), value)), opens))
             })
         };
         let tenants = |(_, role): &(usize, &String)| self.plan.target.role(role).is_some_and(|role| !role.platform);
         let all = table.roles.iter().enumerate().filter(tenants).filter_map(of_role);
-        all.filter(|d| !d.reads.is_empty() && self.plan.requirements.iter().any(|id| id == d.requirement())).collect()
+        all.filter(|d| !d.opens.is_empty() && self.plan.requirements.iter().any(|id| id == d.requirement())).collect()
     }
 
     /// The column that holds a principal's role, and the field of the body that changes it.
@@ -114,22 +121,23 @@ impl Planner {
         Some((column.clone(), field.into()))
     }
 
-    /// What `role` may read without naming anything, and `lesser` may not; rows of `but` are not among it, which change.
-    fn reads_of(&self, role: &str, lesser: Option<&String>, but: &str) -> Vec<(&Operation, &Access)> {
-        let reads = self.plan.operations.iter().filter(|operation| operation.is_read() && self.is_plain(operation));
-        let may = reads.filter_map(|operation| Some((operation, self.access(operation)?))).filter(|(operation, a)| {
-            let streams = operation.answer.as_ref().is_some_and(|a| a.content_type.contains("event-stream"));
+    /// What `role` may read and make without naming anything, and `lesser` may not; rows of `but` are not among it, which
+    /// change.
+    fn opens_to(&self, role: &str, lesser: Option<&String>, but: &str) -> Vec<(&Operation, &Access)> {
+        let plain = self.plan.operations.iter().filter(|operation| self.is_plain(operation));
+        let may = plain.filter_map(|operation| Some((operation, self.access(operation)?))).filter(|(operation, a)| {
             let allowed = |role: &str| a.open || a.allow.iter().any(|allowed| allowed == role);
-            let kept = a.table.as_deref() != Some(but) && !a.open && !streams;
+            let makes = a.creates.is_some() && a.prepare.is_none() && a.sink.is_none();
+            let kept = a.table.as_deref() != Some(but) && !a.open && (operation.is_read() || makes);
             kept && allowed(role) && !lesser.is_some_and(|lesser| allowed(lesser))
         });
         let mut all: Vec<_> = may.collect();
+        // What is of itself rather than of rows comes first.
         all.sort_by_key(|(_, access)| access.table.is_some());
-        all.truncate(READS);
         all
     }
 
-    /// It reads; another lets it go; it reads again.
+    /// It reads and makes; another lets it go; it tries again, and once more by what it can be issued now.
     fn departed(
         &self,
         departure: &Departure<'_>,
@@ -137,35 +145,66 @@ impl Planner {
         (owner, turn): (Owner, u64),
         by: &str,
     ) -> Result<Vec<Step>, String> {
-        let own = |operation, access, role: &str, given| -> Result<Step, String> {
-            let cast = Cast { operation, access, pool_state, observer: owner, other: owner, turn };
-            let mut step = self.step(&cast, role, Relation::Own, Vector::Story, given)?;
+        let of = |operation, access, turn| Cast { operation, access, pool_state, observer: owner, other: owner, turn };
+        let own = |cast: &Cast<'_>, role: &str, given| -> Result<Step, String> {
+            let mut step = self.step(cast, role, Relation::Own, Vector::Story, given)?;
             step.requirement = departure.requirement().into();
             step.expect = Expect { answer: Answer::Success, ..Expect::default() };
+            let streams = cast.operation.answer.as_ref().is_some_and(|a| a.content_type.contains("event-stream"));
+            step.cut_after_ms = streams.then_some(STREAMED_MS);
             Ok(step)
         };
-        let reads = departure.reads.iter();
-        let mut steps: Vec<Step> = reads
-            .map(|(operation, access)| own(*operation, *access, departure.role, BTreeMap::new()))
-            .collect::<Result<_, _>>()?;
-        let again = steps.clone().into_iter().map(|mut step| {
+        let all = |turn| -> Result<Vec<Step>, String> {
+            let opens = departure.opens.iter();
+            opens.map(|(o, access)| own(&of(o, access, turn), departure.role, BTreeMap::new())).collect()
+        };
+        let (mut steps, mut after) = (all(turn)?, all(turn + AGAIN)?);
+        for step in &mut after {
             step.cell.role = NOBODY.into();
             step.expect.answer = Answer::Refused;
-            step
-        });
+        }
         let reference = departure.access.params.get(&departure.parameter).map_or("", String::as_str);
         let row = self.planted(owner, departure.row, reference)?;
         let given = BTreeMap::from([(departure.parameter.clone(), row)]);
-        let mut lets_go = own(departure.operation, departure.access, by, given)?;
+        let mut lets_go = own(&of(departure.operation, departure.access, turn), by, given)?;
         if let (Some((field, role)), Some((_, body))) = (&departure.demotion, &mut lets_go.request.body) {
             let read: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
             let mut changed = read.as_object().cloned().unwrap_or_default();
             changed.insert(field.clone(), role.clone().into());
             *body = serde_json::Value::Object(changed).to_string();
         }
-        let again: Vec<Step> = again.collect();
+        let (mut begun, mut anew) = (Vec::new(), Vec::new());
+        if let (Some(entry), None, Some(tried)) = (self.entry(departure.role), &departure.demotion, after.first()) {
+            let issued = |cast: &Cast<'_>, to: &str| -> Result<Step, String> {
+                let mut step = own(cast, departure.role, BTreeMap::new())?;
+                step.captures.insert(to.into(), entry.token.into());
+                Ok(step)
+            };
+            let mut then = |mut issues: Step, to: &str| {
+                // It may have an account still, but nothing here.
+                issues.expect.answer = Answer::Either;
+                issues.cell.role = NOBODY.into();
+                let mut tried = tried.clone();
+                present(&mut tried.request, entry.send, to);
+                anew.extend([issues, tried]);
+            };
+            for (operation, access) in self.renewers(departure.role, &entry) {
+                let cast = of(operation, access, turn);
+                self.prepared(&cast, departure.role, &mut begun)?;
+                begun.iter_mut().last().into_iter().for_each(|begins| {
+                    begins.requirement = departure.requirement().into();
+                    begins.captures.insert(BEFORE.into(), entry.token.into());
+                });
+                let mut renews = issued(&cast, RENEWED)?;
+                present(&mut renews.request, entry.send, BEFORE);
+                then(renews, RENEWED);
+            }
+            then(issued(&of(entry.operation, entry.access, turn), ANEW)?, ANEW);
+        }
+        steps.extend(begun);
         steps.push(lets_go);
-        steps.extend(again);
+        steps.extend(after);
+        steps.extend(anew);
         Ok(steps)
     }
 }

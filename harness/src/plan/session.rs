@@ -22,13 +22,13 @@ const ISSUED: &str = "issued token";
 
 /// How a session is begun.
 #[derive(Clone, Copy)]
-struct Entry<'p> {
-    operation: &'p Operation,
-    access: &'p Access,
+pub(super) struct Entry<'p> {
+    pub(super) operation: &'p Operation,
+    pub(super) access: &'p Access,
     /// Where its token is in the answer.
-    token: &'p str,
+    pub(super) token: &'p str,
     /// Where the token goes.
-    send: &'p Send,
+    pub(super) send: &'p Send,
 }
 
 /// What an operation ends.
@@ -76,7 +76,7 @@ fn words(name: &str) -> impl Iterator<Item = String> {
 }
 
 /// `request` with what an earlier step was issued as its credential.
-fn present(request: &mut Request, send: &Send, issued: &str) {
+pub(super) fn present(request: &mut Request, send: &Send, issued: &str) {
     request.proof = Proof::Issued;
     for place in send.places() {
         let place = place.replace("{token}", &format!("⟦{issued}⟧"));
@@ -98,13 +98,24 @@ impl Planner {
     }
 
     /// How `role` begins a session, where the document has it.
-    fn entry(&self, role: &str) -> Option<Entry<'_>> {
+    pub(super) fn entry(&self, role: &str) -> Option<Entry<'_>> {
         let credential = self.plan.target.credential.get(&self.plan.target.role(role)?.credential)?;
         let Credential::Login { path, token, send, .. } = credential else { return None };
         let operation = self.plan.operations.iter().find(|o| o.method == "POST" && o.path == *path)?;
         let access = self.access(operation)?;
         let may = access.open || access.allow.iter().any(|r| r == role);
         may.then_some(Entry { operation, access, token, send })
+    }
+
+    /// What `role` may call with what it was issued as its session began, and what ends none.
+    pub(super) fn renewers(&self, role: &str, entry: &Entry<'_>) -> Vec<(&Operation, &Access)> {
+        let known = self.plan.operations.iter().filter_map(|operation| Some((operation, self.access(operation)?)));
+        let renews = known.filter(|(operation, access)| {
+            let begun = access.prepare.as_ref().is_some_and(|prepare| prepare.operation == entry.operation.id);
+            let may = access.open || access.allow.iter().any(|allowed| allowed == role);
+            begun && may && self.ender(operation).is_none()
+        });
+        renews.collect()
     }
 
     /// Operations that end a session which a tenant's principal can begin: what that is, and by which roles.

@@ -68,8 +68,8 @@ pub struct Step {
     /// What befalls the connection to the database that serves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
-    /// It must succeed within so many milliseconds, and is sent again until it does: after a fault a service may need a
-    /// while.
+    /// It must succeed within so many milliseconds and from then on, and is sent again until it does: after a fault a
+    /// service may need a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within_ms: Option<u16>,
     /// Written and read by hand, on a connection of its own.

@@ -2,7 +2,6 @@
 
 use partywall::exit_code::ExitCode;
 use partywall::finding::OracleId;
-use partywall::plan::RECOVERY;
 use partywall::verdict::Verdict;
 use partywall::{mutant, requirement};
 use partywall_tests::{campaign, run};
@@ -39,8 +38,7 @@ async fn check(id: &str) -> anyhow::Result<()> {
     let own = broken.filter(|r| r.oracles.iter().any(|o| OWN.contains(o)) || ALONE.contains(&r.id.as_str()));
     campaign.only = own.map(|r| r.id).collect();
     if !campaign.only.is_empty() {
-        // Of two connections, one that is whole answers for both.
-        campaign.bounds.pool_sizes = vec![if campaign.only.iter().any(|id| id == RECOVERY) { 1 } else { 2 }];
+        campaign.bounds.pool_sizes = vec![2];
         campaign.bounds.cases_max = 0;
     }
     let ended = run(&campaign).await?;
