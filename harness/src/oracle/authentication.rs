@@ -46,7 +46,7 @@ impl Oracle for Authentication {
         OracleId::Authentication
     }
 
-    fn observe(&mut self, _: &Ground, observation: &Observation) -> Vec<Suspicion> {
+    fn observe(&mut self, ground: &Ground, observation: &Observation) -> Vec<Suspicion> {
         let step = &observation.step;
         let Some(answer) = observation.answered() else { return Vec::new() };
         let must = step.expect.answer == Answer::Refused;
@@ -61,6 +61,11 @@ impl Oracle for Authentication {
                 return Vec::new();
             }
             self.gone.extend(must.then_some(id));
+            // Whoever has an account still, and no tenant, may be told of no rows.
+            let lists = ground.plan.target.access(&step.cell.operation).is_some_and(|access| access.list.is_some());
+            if lists && answer.sightings.is_empty() {
+                return Vec::new();
+            }
         }
         if !must || !(200..300).contains(&answer.status) {
             return Vec::new();
@@ -103,8 +108,9 @@ impl Oracle for Authentication {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::simulated::{STATE, Told, ground, observed, suspected};
+    use super::super::simulated::{STATE, Told, ground, observed, sighting, suspected};
     use super::*;
+    use crate::history::Outcome;
     use crate::operation::{Operation, Parameter, Place};
     use crate::plan::Planner;
 
@@ -119,7 +125,7 @@ mod tests {
         folk.columns.insert("rank".into(), "role".into());
         let of = |id: &str| target.access(id).expect("an operation").clone();
         let (mut audit, mut dismiss) = (of("list"), of("change"));
-        (audit.id, audit.table, audit.list, audit.allow) = ("audit".into(), None, None, vec!["chief".into()]);
+        (audit.id, audit.list, audit.allow) = ("audit".into(), None, vec!["chief".into()]);
         dismiss.id = "dismiss".into();
         (dismiss.table, dismiss.params) = (Some("folk".into()), [("id".into(), "folk.id".into())].into());
         dismiss.allow = vec!["clerk".into(), "chief".into()];
@@ -150,8 +156,8 @@ mod tests {
     const LETS_GO: [&str; 2] = ["dismiss", "rank"];
 
     /// What is suspected where removing is answered with `ends`, whoever is to be out with `after`, and by what was issued
-    /// since with `anew`.
-    fn check(ends: u16, after: u16, anew: u16) -> BTreeSet<String> {
+    /// since with `anew`; all of it shows rows where `shows`.
+    fn check(ends: u16, after: u16, anew: u16, shows: bool) -> BTreeSet<String> {
         let ground = left();
         let sequences = Planner::new(ground.plan.clone()).departures(STATE).expect("a plan");
         let steps = sequences.iter().flat_map(|sequence| {
@@ -165,7 +171,11 @@ mod tests {
         };
         let all = steps.enumerate().map(|(number, (sequence, position, step))| {
             let told = Told { status: told(step), ..Told::default() };
-            observed(step, number as u64, (sequence, position), told)
+            let mut observation = observed(step, number as u64, (sequence, position), told);
+            if let (Outcome::Answered(answer), true) = (&mut observation.outcome, shows) {
+                answer.sightings.push(sighting(step.actor.tenant.expect("a tenant"), None, None));
+            }
+            observation
         });
         let all: Vec<Observation> = all.collect();
         let mut oracle = Authentication::default();
@@ -177,11 +187,12 @@ mod tests {
 
     #[test]
     fn whoever_has_left_and_is_still_let_in_is_suspected() {
-        assert_eq!(check(204, 401, 401), BTreeSet::new());
-        assert_eq!(check(204, 200, 401), [DOWNGRADED.to_string(), REMOVED.to_string()].into());
-        assert_eq!(check(204, 401, 200), [REMOVED.to_string()].into(), "signed in again");
+        assert_eq!(check(204, 401, 401, true), BTreeSet::new());
+        assert_eq!(check(204, 200, 401, true), [DOWNGRADED.to_string(), REMOVED.to_string()].into());
+        assert_eq!(check(204, 401, 200, true), [REMOVED.to_string()].into(), "signed in again");
+        assert_eq!(check(204, 401, 200, false), BTreeSet::new(), "signed in to an account that is shown nothing");
         // Whom the service keeps may go on, whatever was made before.
-        assert_eq!(check(409, 200, 200), BTreeSet::new());
+        assert_eq!(check(409, 200, 200, true), BTreeSet::new());
     }
 
     #[test]

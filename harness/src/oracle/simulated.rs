@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{Ground, Oracle, Suspicion};
+use crate::canary::{Encoding, Form, Owner, Post, Sighting};
 use crate::cell::{Lanes, PoolState};
 use crate::history::{Answered, Observation, Outcome, Sent};
 use crate::likeness::{self, Likeness};
@@ -179,6 +180,11 @@ pub(super) fn observed(step: &Step, number: u64, (sequence, position): (u64, u32
             body: Some(told.body),
         }),
     }
+}
+
+/// A value of `owner`, seen as it was planted.
+pub(super) fn sighting(owner: Owner, row: Option<u32>, column: Option<u16>) -> Sighting {
+    Sighting { owner, row, column, form: Form::Text, encoding: Encoding::Plain, offset: 0, post: Post::default() }
 }
 
 /// What `oracle` suspects in `history`: the requirement of each suspicion, and its sentence.

@@ -281,9 +281,8 @@ impl WriteContainment {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simulated::{Told, ground, history, observed, suspected};
+    use super::super::simulated::{Told, ground, history, observed, sighting, suspected};
     use super::*;
-    use crate::canary::{Encoding, Form, Post, Sighting};
 
     /// What the tables held once planted: every row, and nothing written.
     fn planted(ground: &Ground) -> Snapshot {
@@ -393,16 +392,7 @@ mod tests {
         let mut readings = 0;
         for observation in history.iter_mut().filter(|o| o.step.requirement == TAMPERING) {
             let (owner, row) = (observation.step.actor.tenant.expect("a tenant"), observation.step.expect.shows[0].1);
-            let (row, column) = (Some(row), Some(code));
-            let shown = Sighting {
-                owner,
-                row,
-                column,
-                form: Form::Text,
-                encoding: Encoding::Plain,
-                offset: 0,
-                post: Post::default(),
-            };
+            let shown = sighting(owner, Some(row), Some(code));
             if let Outcome::Answered(answer) = &mut observation.outcome {
                 answer.sightings.push(shown);
             }

@@ -121,19 +121,20 @@ impl Planner {
         Some((column.clone(), field.into()))
     }
 
-    /// What `role` may read and make without naming anything, and `lesser` may not; rows of `but` are not among it, which
-    /// change.
+    /// The rows that `role` may read and make without naming one, and `lesser` may not; rows of `but` are not among them,
+    /// which change. What one is told of oneself may outlast a membership.
     fn opens_to(&self, role: &str, lesser: Option<&String>, but: &str) -> Vec<(&Operation, &Access)> {
         let plain = self.plan.operations.iter().filter(|operation| self.is_plain(operation));
         let may = plain.filter_map(|operation| Some((operation, self.access(operation)?))).filter(|(operation, a)| {
             let allowed = |role: &str| a.open || a.allow.iter().any(|allowed| allowed == role);
             let makes = a.creates.is_some() && a.prepare.is_none() && a.sink.is_none();
-            let kept = a.table.as_deref() != Some(but) && !a.open && (operation.is_read() || makes);
+            let kept =
+                a.table.as_deref().is_some_and(|table| table != but) && !a.open && (operation.is_read() || makes);
             kept && allowed(role) && !lesser.is_some_and(|lesser| allowed(lesser))
         });
         let mut all: Vec<_> = may.collect();
-        // What is of itself rather than of rows comes first.
-        all.sort_by_key(|(_, access)| access.table.is_some());
+        // What shows rows comes first.
+        all.sort_by_key(|(_, access)| access.list.is_none());
         all
     }
 
