@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use moka::sync::Cache;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
@@ -125,16 +126,17 @@ impl Lists {
     ///
     /// # Errors
     /// What `read` fails with, which is not kept.
-    pub async fn or(
+    pub async fn or<'r>(
         &self,
         asker: Proved,
         question: String,
-        read: impl Future<Output = Result<Bytes, Problem>>,
+        // Boxed: what is seldom polled is large, and would be moved with every request.
+        read: impl FnOnce() -> BoxFuture<'r, Result<Bytes, Problem>>,
     ) -> Result<Bytes, Problem> {
         let key = (if on(Defect::ListsKept) { asker.of_nobody() } else { asker }, question);
         let Some(kept) = self.kept.get(&key) else {
             // Most are never asked for again: the moment of the first answer is not worth a question.
-            let answer = read.await?;
+            let answer = read().await?;
             self.kept.insert(key, None);
             return Ok(answer);
         };
@@ -144,7 +146,7 @@ impl Lists {
         {
             return Ok(answer);
         }
-        let answer = read.await?;
+        let answer = read().await?;
         // What is committed while it is read may show in it, or may not.
         if let Some(moment) = before
             && self.moments.now().await.as_ref() == Some(&moment)

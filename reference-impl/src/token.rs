@@ -45,12 +45,17 @@ pub enum Lifetime {
 pub struct Signer {
     encoding: EncodingKey,
     decoding: DecodingKey,
+    running: Validation,
+    any: Validation,
 }
 
 impl Signer {
     /// A signer with `key`.
     pub fn new(key: &[u8]) -> Self {
-        Self { encoding: EncodingKey::from_secret(key), decoding: DecodingKey::from_secret(key) }
+        let mut running = Validation::new(Algorithm::HS256);
+        running.leeway = 0;
+        let any = Validation { validate_exp: false, ..running.clone() };
+        Self { encoding: EncodingKey::from_secret(key), decoding: DecodingKey::from_secret(key), running, any }
     }
 
     /// A token.
@@ -63,10 +68,8 @@ impl Signer {
         if on(Defect::SignatureUnverified) {
             return jsonwebtoken::dangerous::insecure_decode::<Claims>(token).ok().map(|data| data.claims);
         }
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.leeway = 0;
-        validation.validate_exp = lifetime == Lifetime::Running;
-        jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).ok().map(|data| data.claims)
+        let validation = if lifetime == Lifetime::Running { &self.running } else { &self.any };
+        jsonwebtoken::decode::<Claims>(token, &self.decoding, validation).ok().map(|data| data.claims)
     }
 }
 

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -287,13 +288,15 @@ async fn hot(
     check: fn(List<Event>) -> Result<List<Event>, Problem>,
 ) -> Result<Listed, Problem> {
     let (asker, question) = (caller.proved(), format!("{filter:?} {page:?}"));
-    let read = async {
-        let list = check(listed(app, caller, filter, page).await?)?;
-        Ok(Bytes::from(serde_json::to_vec(&list).map_err(|_| Problem::Internal)?))
+    let read = || -> BoxFuture<'_, Result<Bytes, Problem>> {
+        Box::pin(async move {
+            let list = check(listed(app, caller, filter, page).await?)?;
+            Ok(Bytes::from(serde_json::to_vec(&list).map_err(|_| Problem::Internal)?))
+        })
     };
     match asker {
         Some(asker) => app.lists.or(asker, question, read).await.map(Listed),
-        None => read.await.map(Listed),
+        None => read().await.map(Listed),
     }
 }
 
