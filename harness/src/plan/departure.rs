@@ -127,9 +127,9 @@ impl Planner {
         let plain = self.plan.operations.iter().filter(|operation| self.is_plain(operation));
         let may = plain.filter_map(|operation| Some((operation, self.access(operation)?))).filter(|(operation, a)| {
             let allowed = |role: &str| a.open || a.allow.iter().any(|allowed| allowed == role);
-            let makes = a.creates.is_some() && a.prepare.is_none() && a.sink.is_none();
-            let kept =
-                a.table.as_deref().is_some_and(|table| table != but) && !a.open && (operation.is_read() || makes);
+            let makes = a.creates.is_some() && a.sink.is_none();
+            let rows = a.table.as_deref().is_some_and(|table| table != but) && (operation.is_read() || makes);
+            let kept = rows && !a.open && a.prepare.is_none();
             kept && allowed(role) && !lesser.is_some_and(|lesser| allowed(lesser))
         });
         let mut all: Vec<_> = may.collect();
@@ -147,65 +147,80 @@ impl Planner {
         by: &str,
     ) -> Result<Vec<Step>, String> {
         let of = |operation, access, turn| Cast { operation, access, pool_state, observer: owner, other: owner, turn };
-        let own = |cast: &Cast<'_>, role: &str, given| -> Result<Step, String> {
-            let mut step = self.step(cast, role, Relation::Own, Vector::Story, given)?;
-            step.requirement = departure.requirement().into();
-            step.expect = Expect { answer: Answer::Success, ..Expect::default() };
-            let streams = cast.operation.answer.as_ref().is_some_and(|a| a.content_type.contains("event-stream"));
-            step.cut_after_ms = streams.then_some(STREAMED_MS);
-            Ok(step)
-        };
         let all = |turn| -> Result<Vec<Step>, String> {
             let opens = departure.opens.iter();
-            opens.map(|(o, access)| own(&of(o, access, turn), departure.role, BTreeMap::new())).collect()
+            opens.map(|(o, access)| self.parting(departure, &of(o, access, turn))).collect()
         };
         let (mut steps, mut after) = (all(turn)?, all(turn + AGAIN)?);
         for step in &mut after {
             step.cell.role = NOBODY.into();
             step.expect.answer = Answer::Refused;
         }
+        let lets_go = of(departure.operation, departure.access, turn);
         let reference = departure.access.params.get(&departure.parameter).map_or("", String::as_str);
         let row = self.planted(owner, departure.row, reference)?;
         let given = BTreeMap::from([(departure.parameter.clone(), row)]);
-        let mut lets_go = own(&of(departure.operation, departure.access, turn), by, given)?;
-        if let (Some((field, role)), Some((_, body))) = (&departure.demotion, &mut lets_go.request.body) {
+        let mut step = self.step(&lets_go, by, Relation::Own, Vector::Story, given)?;
+        step.requirement = departure.requirement().into();
+        step.expect = Expect { answer: Answer::Success, ..Expect::default() };
+        if let (Some((field, role)), Some((_, body))) = (&departure.demotion, &mut step.request.body) {
             let read: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
             let mut changed = read.as_object().cloned().unwrap_or_default();
             changed.insert(field.clone(), role.clone().into());
             *body = serde_json::Value::Object(changed).to_string();
         }
-        let (mut begun, mut anew) = (Vec::new(), Vec::new());
-        if let (Some(entry), None, Some(tried)) = (self.entry(departure.role), &departure.demotion, after.first()) {
-            let issued = |cast: &Cast<'_>, to: &str| -> Result<Step, String> {
-                let mut step = own(cast, departure.role, BTreeMap::new())?;
-                step.captures.insert(to.into(), entry.token.into());
-                Ok(step)
-            };
-            let mut then = |mut issues: Step, to: &str| {
-                // It may have an account still, but nothing here.
-                issues.expect.answer = Answer::Either;
-                issues.cell.role = NOBODY.into();
-                let mut tried = tried.clone();
-                present(&mut tried.request, entry.send, to);
-                anew.extend([issues, tried]);
-            };
-            for (operation, access) in self.renewers(departure.role, &entry) {
-                let cast = of(operation, access, turn);
-                self.prepared(&cast, departure.role, &mut begun)?;
-                begun.iter_mut().last().into_iter().for_each(|begins| {
-                    begins.requirement = departure.requirement().into();
-                    begins.captures.insert(BEFORE.into(), entry.token.into());
-                });
-                let mut renews = issued(&cast, RENEWED)?;
-                present(&mut renews.request, entry.send, BEFORE);
-                then(renews, RENEWED);
-            }
-            then(issued(&of(entry.operation, entry.access, turn), ANEW)?, ANEW);
-        }
-        steps.extend(begun);
-        steps.push(lets_go);
+        let since = match after.first().filter(|_| departure.demotion.is_none()) {
+            Some(tried) => self.issued_since(departure, &lets_go, tried, &mut steps)?,
+            None => Vec::new(),
+        };
+        steps.push(step);
         steps.extend(after);
-        steps.extend(anew);
+        steps.extend(since);
         Ok(steps)
+    }
+
+    /// What whoever leaves does while it may.
+    fn parting(&self, departure: &Departure<'_>, cast: &Cast<'_>) -> Result<Step, String> {
+        let mut step = self.step(cast, departure.role, Relation::Own, Vector::Story, BTreeMap::new())?;
+        step.requirement = departure.requirement().into();
+        step.expect = Expect { answer: Answer::Success, ..Expect::default() };
+        let streams = cast.operation.answer.as_ref().is_some_and(|a| a.content_type.contains("event-stream"));
+        step.cut_after_ms = streams.then_some(STREAMED_MS);
+        Ok(step)
+    }
+
+    /// It renews a session, begun in `before`, and begins another: it may have an account still, and what it is issued
+    /// then must not open what is `tried`.
+    fn issued_since(
+        &self,
+        departure: &Departure<'_>,
+        cast: &Cast<'_>,
+        tried: &Step,
+        before: &mut Vec<Step>,
+    ) -> Result<Vec<Step>, String> {
+        let Some(entry) = self.entry(departure.role) else { return Ok(Vec::new()) };
+        let mut since = Vec::new();
+        let mut try_by = |mut issues: Step, to: &str| {
+            issues.captures.insert(to.into(), entry.token.into());
+            issues.expect.answer = Answer::Either;
+            issues.cell.role = NOBODY.into();
+            let mut tried = tried.clone();
+            present(&mut tried.request, entry.send, to);
+            since.extend([issues, tried]);
+        };
+        for (operation, access) in self.renewers(departure.role, &entry) {
+            let cast = Cast { operation, access, ..*cast };
+            self.prepared(&cast, departure.role, before)?;
+            if let Some(begins) = before.last_mut() {
+                begins.requirement = departure.requirement().into();
+                begins.captures.insert(BEFORE.into(), entry.token.into());
+            }
+            let mut renews = self.parting(departure, &cast)?;
+            present(&mut renews.request, entry.send, BEFORE);
+            try_by(renews, RENEWED);
+        }
+        let begins = Cast { operation: entry.operation, access: entry.access, ..*cast };
+        try_by(self.parting(departure, &begins)?, ANEW);
+        Ok(since)
     }
 }
