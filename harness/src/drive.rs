@@ -18,7 +18,7 @@ use crate::fault::{Fault, Kind, Struck};
 use crate::history::{Answered, Observation, Outcome, Sent};
 use crate::ledger::Ledger;
 use crate::patience::Patience;
-use crate::plan::{Answer, ByHand, Plan, Sequence, Step};
+use crate::plan::{Answer, ByHand, Plan, Sequence, Step, Vector};
 use crate::postgres::Restart;
 use crate::target::connection::{self, Ready};
 use crate::target::file::ListShape;
@@ -152,7 +152,7 @@ struct Run<'a> {
     /// Whether the exchange before was sent, and what it was answered.
     sent: bool,
     status: Option<u16>,
-    /// How long it asks to be left alone, where it was 429.
+    /// How long it asks to be left alone.
     later: Option<Duration>,
     /// Whether it told the end that its step waits for.
     ended: bool,
@@ -370,7 +370,9 @@ impl Run<'_> {
         self.status = raw.as_ref().ok().map(|raw| raw.status);
         match raw {
             Ok(raw) => {
-                self.later = (raw.status == 429).then(|| http::retry_after(&raw));
+                // What a fault leaves behind is waited for no longer than the step says.
+                let waits = raw.status == 429 || step.vector != Vector::AfterFault;
+                self.later = http::retry_after(&raw).filter(|_| waits);
                 let (answer, next) = self.answered(step, shape, &sent, &ready.request, raw);
                 (sent, Outcome::Answered(answer), next)
             }

@@ -1,4 +1,4 @@
-//! How long a target is waited for that answers 429, or that has to recover.
+//! How long a target is waited for that asks to be left alone, or that has to recover.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

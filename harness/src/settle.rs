@@ -112,11 +112,11 @@ impl Door<'_> {
         let until = Instant::now() + MADE_WITHIN;
         loop {
             let raw = self.exchange(&planting.actor, &planting.request, self.known).await?;
-            let wait = match raw.status {
-                200..300 => return Ok(raw),
-                429 => http::retry_after(&raw),
-                status if planting.busy.contains(&status) => AGAIN,
-                status => return Err(format!("answered {status}")),
+            let wait = match (raw.status, http::retry_after(&raw)) {
+                (200..300, _) => return Ok(raw),
+                (_, Some(later)) => later,
+                (status, None) if planting.busy.contains(&status) => AGAIN,
+                (status, None) => return Err(format!("answered {status}")),
             };
             if wait > RETRY_AFTER_MAX || Instant::now() + wait > until {
                 return Err(format!("answered {} to the end", raw.status));

@@ -9,6 +9,9 @@ use serde::Serialize;
 use utoipa::openapi::{Content, Ref, RefOr, Response as Answer};
 use utoipa::{IntoResponses, ToSchema};
 
+/// Whoever finds the service busy may come again after so many seconds.
+const BUSY_S: u64 = 1;
+
 /// What a request may fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
@@ -178,7 +181,11 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
         let detail = self.to_string();
-        let wait_s = if let Self::TooMany(wait_s) = self { Some(wait_s) } else { None };
+        let wait_s = match self {
+            Self::TooMany(wait_s) => Some(wait_s),
+            Self::Busy => Some(BUSY_S),
+            _ => None,
+        };
         let errors = match self {
             Self::BadLines(errors) => errors,
             _ => Vec::new(),

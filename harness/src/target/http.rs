@@ -141,10 +141,15 @@ pub async fn whole(mut answer: Response) -> std::result::Result<Vec<u8>, String>
     }
 }
 
-/// How long an answer of 429 asks to be left alone; a second where it does not say (RFC 9110, 10.2.3).
-pub fn retry_after(raw: &Raw) -> Duration {
+/// How long an answer asks to be left alone (RFC 9110, 10.2.3): 429, a second where it does not say; 503 only where it does.
+pub fn retry_after(raw: &Raw) -> Option<Duration> {
     let said = raw.headers.iter().find(|(name, _)| name == "retry-after").and_then(|(_, value)| value.parse().ok());
-    Duration::from_secs(said.unwrap_or(1))
+    let seconds = match raw.status {
+        429 => Some(said.unwrap_or(1)),
+        503 => said,
+        _ => None,
+    };
+    seconds.map(Duration::from_secs)
 }
 
 /// The transport's reason; URLs may hold what does not belong into a log.
