@@ -178,3 +178,24 @@ fn encode(text: &str) -> String {
 fn encode_path(path: &str) -> String {
     path.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_is_told_to_come_again_waits() {
+        let wait = |status, said: Option<&str>| {
+            let headers = said.map(|said| ("retry-after".to_string(), said.to_string())).into_iter().collect();
+            retry_after(&Raw { status, headers, body: Vec::new(), cut: None })
+        };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!([wait(429, Some("3")), wait(429, None)], [seconds(3), seconds(1)]);
+        assert_eq!(
+            [wait(503, Some("3")), wait(503, None)],
+            [seconds(3), None],
+            "a 503 that says nothing may be for good"
+        );
+        assert_eq!([wait(500, Some("3")), wait(200, Some("3"))], [None, None]);
+    }
+}
