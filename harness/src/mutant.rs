@@ -114,6 +114,7 @@ const FILES: &[(&str, &str)] = mutants![
     "key-from-query",
     "deleted-by-name",
     "removed-in-name",
+    "stream-outlives",
 ];
 
 /// All mutants.

@@ -113,6 +113,11 @@ impl Caller {
         Self { trace: parts.extensions.get::<Trace>().cloned(), ..self }
     }
 
+    /// One whose membership nobody asks for any more.
+    pub(crate) fn unasked(self) -> Self {
+        Self { session: None, ..self }
+    }
+
     /// The tenant; none for the platform's operators.
     pub fn tenant(&self) -> Option<Uuid> {
         self.tenant

@@ -102,6 +102,8 @@ pub enum Defect {
     HeaderTells,
     /// A session is not asked for.
     SessionUnasked,
+    /// A stream asks once who its reader is.
+    StreamOutlives,
     /// Whether a person belongs to the tenant still, with that role, is not asked.
     RemovedInName,
     /// Events are fetched by id alone, and those of others are thrown away.
@@ -193,6 +195,7 @@ pub const WORDS: &[(&str, Defect)] = &[
     ("error-tells", Defect::ErrorTells),
     ("header-tells", Defect::HeaderTells),
     ("session-unasked", Defect::SessionUnasked),
+    ("stream-outlives", Defect::StreamOutlives),
     ("filtered-late", Defect::FilteredLate),
     ("looked-at-unbound", Defect::LookedAtUnbound),
     ("bound-to-session", Defect::BoundToSession),

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 /// Requests that wait for one answer at most.
 const TOGETHER_MAX: usize = 1_024;
+/// Questions under way at once: whoever asks during one need not wait for its end to have another asked.
+const QUESTIONS: usize = 4;
 /// A database that takes longer does not tell.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
@@ -26,7 +28,10 @@ impl Moments {
     /// The moments of that database. Must be called on a runtime.
     pub fn of(database: PgConnectOptions) -> Self {
         let (ask, asked) = mpsc::channel(TOGETHER_MAX);
-        tokio::spawn(answer(database, asked));
+        let asked = Arc::new(Mutex::new(asked));
+        for _ in 0..QUESTIONS {
+            tokio::spawn(answer(database.clone(), asked.clone()));
+        }
         Self(ask)
     }
 
@@ -39,13 +44,16 @@ impl Moments {
 }
 
 /// Answers on a connection of its own, which no request can keep from it.
-async fn answer(database: PgConnectOptions, mut asked: mpsc::Receiver<oneshot::Sender<Moment>>) {
-    let (mut waiting, mut open) = (Vec::new(), None);
-    while asked.recv_many(&mut waiting, TOGETHER_MAX).await > 0 {
-        gather(&mut waiting, &mut asked).await;
+async fn answer(database: PgConnectOptions, asked: Arc<Mutex<mpsc::Receiver<oneshot::Sender<Moment>>>>) {
+    let mut open = None;
+    loop {
         // Whoever asks from here on waits for the next: its moment may not be older than its question.
+        let waiting = together(&mut *asked.lock().await).await;
+        if waiting.is_empty() {
+            return;
+        }
         let moment = tokio::time::timeout(ANSWER_MAX, moment(&database, &mut open)).await.ok().flatten();
-        for tell in waiting.drain(..) {
+        for tell in waiting {
             if let Some(moment) = &moment {
                 // One that has gone away needs no answer.
                 let _ = tell.send(moment.clone());
@@ -54,14 +62,18 @@ async fn answer(database: PgConnectOptions, mut asked: mpsc::Receiver<oneshot::S
     }
 }
 
-/// Lets those ask who are about to: under load one question serves many, and none waits for what is not there yet.
-async fn gather(waiting: &mut Vec<oneshot::Sender<Moment>>, asked: &mut mpsc::Receiver<oneshot::Sender<Moment>>) {
+/// Who asks, and who is about to: under load one question serves many, and none waits for what is not there yet. Nobody,
+/// once nobody can ask any more.
+async fn together(asked: &mut mpsc::Receiver<oneshot::Sender<Moment>>) -> Vec<oneshot::Sender<Moment>> {
+    let mut waiting = Vec::new();
+    asked.recv_many(&mut waiting, TOGETHER_MAX).await;
     let mut before = 0;
     while before < waiting.len() && waiting.len() < TOGETHER_MAX {
         before = waiting.len();
         tokio::task::yield_now().await;
         waiting.extend(std::iter::from_fn(|| asked.try_recv().ok()));
     }
+    waiting
 }
 
 /// The moment; the connection is kept open for the next while it answers.

@@ -23,8 +23,8 @@ use crate::ledger::Ledger;
 use crate::oracle::Judge;
 use crate::patience::Patience;
 use crate::plan::{
-    AFTER_RESTART, Coverage, DOWNGRADED, NONINTERFERENCE, Plan, Planner, REMOVED, RETENTION, RETENTION_REACH, Sequence,
-    Step, WEBHOOK,
+    AFTER_RESTART, Coverage, DEPARTURES, NONINTERFERENCE, Plan, Planner, RETENTION, RETENTION_REACH, Sequence, Step,
+    WEBHOOK,
 };
 use crate::postgres::Source;
 use crate::settle::Settling;
@@ -250,7 +250,7 @@ impl<'a> Course<'a> {
 
     /// Has principals leave, where there are some that can.
     async fn departures(&mut self) -> Result<()> {
-        if !self.plan.departs() || !self.room_aside(&[REMOVED, DOWNGRADED]) {
+        if !self.plan.departs() || !self.room_aside(&DEPARTURES) {
             return Ok(());
         }
         (self.run.events)(Event::Stage("remove"));

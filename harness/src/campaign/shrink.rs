@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::evidence::Evidence;
 use crate::finding::{Finding, Minimised, OracleId, Reproduced};
 use crate::minimise::Minimiser;
-use crate::plan::{DOWNGRADED, Plan, Planner, RECOVERY, REMOVED, RETENTION, RETENTION_REACH, Script, Sequence, Step};
+use crate::plan::{DEPARTURES, Plan, Planner, RECOVERY, RETENTION, RETENTION_REACH, Script, Sequence, Step};
 use crate::report::{self, Shown};
 use crate::verdict::Judgement;
 use crate::world::World;
@@ -59,9 +59,8 @@ impl Campaign {
         for finding in judgement.findings.iter_mut().filter(|f| firsts.contains(&f.id)) {
             // What passed between the target and its database no try listens to; what is judged in a copy is a few steps
             // already, and each try whether a service comes back takes as long as it may take to.
-            let as_it_is =
-                [RETENTION, RETENTION_REACH, REMOVED, DOWNGRADED, RECOVERY].contains(&finding.requirement.as_str());
-            if finding.oracle == OracleId::TenantContext || as_it_is {
+            let mut as_it_is = [RETENTION, RETENTION_REACH, RECOVERY].iter().chain(&DEPARTURES);
+            if finding.oracle == OracleId::TenantContext || as_it_is.any(|id| *id == finding.requirement) {
                 continue;
             }
             if run.interrupt.is_raised() {

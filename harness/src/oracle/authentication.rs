@@ -1,28 +1,39 @@
 //! Credentials and application roles that must be refused are refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::canary_sighting::actor_words;
-use super::{Ground, Oracle, Suspicion};
+use super::{Ground, Oracle, Suspicion, witness};
+use crate::canary::Scanner;
 use crate::cell::PoolState;
-use crate::finding::OracleId;
-use crate::history::Observation;
-use crate::plan::{Answer, DOWNGRADED, Proof, REMOVED, Step};
+use crate::finding::{OracleId, Witness};
+use crate::history::{Answered, Observation};
+use crate::plan::{Answer, CLOSED, DEPARTURES, DOWNGRADED, Proof, REMOVED};
 use crate::principal::{NOBODY, Principal};
 use crate::target::credential::Flaw;
+use crate::tenant::WRITTEN;
 
 /// The oracle, with its account of departures: a service may keep whom it was asked to let go, and then nothing is shown.
 #[derive(Default)]
 pub struct Authentication {
-    /// By requirement of departures, where and by whom something was last done: only another lets one go.
-    done: BTreeMap<&'static str, (PoolState, u64, Principal)>,
-    /// The requirements for which somebody had gone who tried again.
+    /// Where and by whom something was last done in a departure: only another lets one go.
+    done: Option<(PoolState, u64, Principal)>,
+    /// The requirements for which somebody had gone, and tried again or listened on.
     gone: BTreeSet<&'static str>,
+    closing: Closing,
+    scanner: Option<Scanner>,
 }
 
-/// The requirement that `step` speaks for, where it is one of departures.
-fn departure(step: &Step) -> Option<&'static str> {
-    [REMOVED, DOWNGRADED].into_iter().find(|id| *id == step.requirement)
+/// Streams that are open while their reader leaves, in one sequence.
+#[derive(Default)]
+struct Closing {
+    sequence: u64,
+    /// The rows that were written once it had left, and the write.
+    written: BTreeSet<u32>,
+    write: Option<Witness>,
+    /// Whether its own stream was open, and whether that of one who stayed showed what was written.
+    opened: bool,
+    shown: bool,
 }
 
 fn flawed(flaw: Flaw) -> &'static str {
@@ -50,14 +61,14 @@ impl Oracle for Authentication {
         let step = &observation.step;
         let Some(answer) = observation.answered() else { return Vec::new() };
         let must = step.expect.answer == Answer::Refused;
-        if let Some(id) = departure(step) {
+        if step.requirement == CLOSED {
+            return self.listened(ground, observation, answer).into_iter().collect();
+        }
+        if let Some(id) = DEPARTURES.into_iter().find(|id| *id == step.requirement) {
             if step.expect.answer == Answer::Success && answer.status < 400 && step.request.method != "GET" {
-                self.done.insert(id, (step.cell.pool_state, observation.sequence, step.actor.clone()));
+                self.done = Some((step.cell.pool_state, observation.sequence, step.actor.clone()));
             }
-            let gone = self.done.get(id).is_some_and(|(state, sequence, by)| {
-                (*state, *sequence) == (step.cell.pool_state, observation.sequence) && *by != step.actor
-            });
-            if !gone {
+            if self.let_go(observation).is_none_or(|by| *by == step.actor) {
                 return Vec::new();
             }
             self.gone.extend(must.then_some(id));
@@ -99,8 +110,59 @@ impl Oracle for Authentication {
     }
 
     fn doubt(&self, requirement: &str) -> Option<String> {
-        let waits = [REMOVED, DOWNGRADED].contains(&requirement) && !self.gone.contains(requirement);
-        waits.then(|| "the target let nobody go".into())
+        let waits = DEPARTURES.contains(&requirement) && !self.gone.contains(requirement);
+        waits.then(|| match requirement {
+            CLOSED => "nobody left whose stream was open, while another's showed what was written afterwards".into(),
+            _ => "the target let nobody go".into(),
+        })
+    }
+}
+
+impl Authentication {
+    /// Who let somebody go, in this sequence.
+    fn let_go(&self, observation: &Observation) -> Option<&Principal> {
+        let here = (observation.step.cell.pool_state, observation.sequence);
+        self.done.as_ref().filter(|(state, sequence, _)| (*state, *sequence) == here).map(|(.., by)| by)
+    }
+
+    /// Judges what streams show once a reader has left, of what was written since.
+    fn listened(&mut self, ground: &Ground, observation: &Observation, answer: &Answered) -> Option<Suspicion> {
+        let step = &observation.step;
+        if self.closing.sequence != observation.sequence {
+            self.closing = Closing { sequence: observation.sequence, ..Closing::default() };
+        }
+        let open = (200..300).contains(&answer.status);
+        let writes = ground.plan.target.access(&step.cell.operation).is_some_and(|access| access.creates.is_some());
+        if writes && open && self.let_go(observation).is_some() {
+            let scanner =
+                self.scanner.get_or_insert_with(|| Scanner::new(ground.plan.canary_key(), ground.plan.window()));
+            let (_, body) = step.request.body.as_ref()?;
+            scanner.scan(body.as_bytes(), &mut |sighting| {
+                self.closing.written.extend(sighting.row.filter(|_| sighting.column == Some(WRITTEN)));
+            });
+            self.closing.write = Some(witness::of(observation, "written afterwards", Vec::new()));
+        }
+        let written = |row: &u32| self.closing.written.contains(row);
+        let own = answer.sightings.iter().filter(|s| Some(s.owner) == step.actor.tenant && s.column == Some(WRITTEN));
+        let shown = own.filter_map(|sighting| sighting.row).find(written).filter(|_| !writes);
+        // Whoever has left has no application role.
+        let left = step.cell.role == NOBODY;
+        self.closing.opened |= left && open;
+        self.closing.shown |= !left && shown.is_some();
+        if self.closing.opened && self.closing.shown {
+            self.gone.insert(CLOSED);
+        }
+        let row = shown.filter(|_| left)?;
+        Some(Suspicion {
+            requirement: None,
+            sentence: format!(
+                "{} showed the {}, which had left, what was written afterwards",
+                step.cell.operation, step.actor
+            ),
+            owner: step.subject,
+            shows: vec![format!("row {row}, which was written after the reader had been let go")],
+            beside: self.closing.write.clone().into_iter().collect(),
+        })
     }
 }
 
@@ -111,8 +173,8 @@ mod tests {
     use super::super::simulated::{STATE, Told, ground, observed, sighting, suspected};
     use super::*;
     use crate::history::Outcome;
-    use crate::operation::{Operation, Parameter, Place};
-    use crate::plan::Planner;
+    use crate::operation::{Body, Operation, Parameter, Place};
+    use crate::plan::{Planner, Step};
 
     /// The simulated target, with folk of two roles who are removed and have their roles changed.
     fn left() -> Ground {
@@ -129,13 +191,16 @@ mod tests {
         dismiss.id = "dismiss".into();
         (dismiss.table, dismiss.params) = (Some("folk".into()), [("id".into(), "folk.id".into())].into());
         dismiss.allow = vec!["clerk".into(), "chief".into()];
-        let mut rank = dismiss.clone();
+        let (mut rank, mut watch) = (dismiss.clone(), of("list"));
         rank.id = "rank".into();
-        target.operation.extend([audit, dismiss, rank]);
+        (watch.id, watch.list, watch.live) = ("watch".into(), None, Some([("for_s".into(), "60".into())].into()));
+        watch.allow = dismiss.allow.clone();
+        target.operation.extend([audit, dismiss, rank, watch]);
         let id = |place| Parameter { name: "id".into(), place, required: true, schema: serde_json::json!({}) };
         let schema = serde_json::json!({ "type": "object", "properties": { "rank": { "type": "string" } } });
         let patch = plan.operations.iter().find(|o| o.id == "change").expect("an operation").clone();
-        let body = patch.body.clone().map(|body| crate::operation::Body { schema, ..body });
+        let body = patch.body.clone().map(|body| Body { schema, ..body });
+        let streams = Body { content_type: "text/event-stream".into(), schema: serde_json::json!({}) };
         let operation = |id: &str, method: &str, path: &str, parameters, body| Operation {
             id: id.into(),
             method: method.into(),
@@ -148,6 +213,7 @@ mod tests {
             operation("audit", "GET", "/audit", Vec::new(), None),
             operation("dismiss", "DELETE", "/folk/{id}", vec![id(Place::Path)], None),
             operation("rank", "PATCH", "/folk/{id}", vec![id(Place::Path)], body),
+            Operation { answer: Some(streams), ..operation("watch", "GET", "/watch", Vec::new(), None) },
         ]);
         Ground::new(Arc::new(plan))
     }
@@ -193,6 +259,50 @@ mod tests {
         assert_eq!(check(204, 401, 200, false), BTreeSet::new(), "signed in to an account that is shown nothing");
         // Whom the service keeps may go on, whatever was made before.
         assert_eq!(check(409, 200, 200, true), BTreeSet::new());
+    }
+
+    /// What is suspected of the stream of a clerk who leaves, and what is doubted, where the streams of those who left, and
+    /// of those who stayed, show what was written since.
+    fn listened(left_shows: bool, stayed_shows: bool, opens: u16) -> (BTreeSet<String>, bool) {
+        let ground = left();
+        let scanner = Scanner::new(ground.plan.canary_key(), ground.plan.window());
+        let (mut oracle, mut found) = (Authentication::default(), BTreeSet::new());
+        let sequences = Planner::new(ground.plan.clone()).departures(STATE).expect("a plan");
+        let listens = |step: &Step| step.requirement == CLOSED && step.request.method == "GET";
+        assert!(sequences.iter().any(|sequence| sequence.steps.iter().any(listens)));
+        for sequence in &sequences {
+            let mut steps: Vec<(usize, &Step)> = sequence.steps.iter().enumerate().collect();
+            // A stream is observed when it has ended.
+            steps.sort_by_key(|(position, step)| position + 4 * usize::from(listens(step)));
+            let write = sequence.steps.iter().find(|step| step.requirement == CLOSED && !listens(step));
+            let mut row = None;
+            if let Some((_, body)) = write.and_then(|write| write.request.body.as_ref()) {
+                scanner.scan(body.as_bytes(), &mut |sighting| row = row.or(sighting.row));
+            }
+            for (position, step) in steps {
+                let left = step.cell.role == NOBODY;
+                let status = if left && listens(step) { opens } else { 200 + u16::from(left) * 201 };
+                let told = Told { status, ..Told::default() };
+                let mut observation = observed(step, position as u64, (sequence.number, position as u32), told);
+                if let (Outcome::Answered(answer), true) = (&mut observation.outcome, listens(step)) {
+                    let owner = step.actor.tenant.expect("a tenant");
+                    answer.sightings.push(sighting(owner, Some(u32::MAX), Some(WRITTEN)));
+                    let shows = if left { left_shows } else { stayed_shows };
+                    answer.sightings.extend(shows.then(|| sighting(owner, row, Some(WRITTEN))));
+                }
+                found.extend(suspected(&ground, &mut oracle, &[observation]).into_iter().map(|(id, _)| id));
+            }
+        }
+        (found, oracle.doubt(CLOSED).is_some())
+    }
+
+    #[test]
+    fn a_stream_that_outlives_what_its_reader_may_is_suspected() {
+        let closed: BTreeSet<String> = [CLOSED.to_string()].into();
+        assert_eq!(listened(true, true, 200), (closed, false));
+        assert_eq!(listened(false, true, 200), (BTreeSet::new(), false));
+        assert_eq!(listened(false, false, 200), (BTreeSet::new(), true), "nobody was shown anything");
+        assert_eq!(listened(false, true, 503), (BTreeSet::new(), true), "it was never open");
     }
 
     #[test]

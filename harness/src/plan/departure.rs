@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cast::{Cast, id_parameter};
+use super::closing::CLOSED;
 use super::session::present;
 use super::story::field;
 use super::{Answer, Expect, Planner, Sequence, Step, Vector};
@@ -17,6 +18,8 @@ use crate::target::file::{Access, Per, PlantTable};
 pub const REMOVED: &str = "live/removed";
 /// The requirement that a role that was taken gives nothing.
 pub const DOWNGRADED: &str = "live/downgraded";
+/// All that departures show.
+pub const DEPARTURES: [&str; 3] = [REMOVED, DOWNGRADED, CLOSED];
 
 /// Tenants that are left.
 const TENANTS: u32 = 4;
@@ -77,7 +80,10 @@ impl Planner {
             });
             let Some((owner, by)) = set else { continue };
             gone.insert((owner, departure.role.to_string()));
-            sequences.push(Sequence { number, steps: self.departed(&departure, pool_state, (owner, number), by)? });
+            let roles = self.plan.target.role.iter().filter(|role| !role.platform).map(|role| role.name.as_str());
+            let stays: Vec<&str> = roles.filter(|role| !gone.contains(&(owner, role.to_string()))).collect();
+            let steps = self.departed(&departure, pool_state, (owner, number), (by, &stays))?;
+            sequences.push(Sequence { number, steps });
         }
         Ok(sequences)
     }
@@ -110,7 +116,13 @@ impl Planner {
         };
         let tenants = |(_, role): &(usize, &String)| self.plan.target.role(role).is_some_and(|role| !role.platform);
         let all = table.roles.iter().enumerate().filter(tenants).filter_map(of_role);
-        all.filter(|d| !d.opens.is_empty() && self.plan.requirements.iter().any(|id| id == d.requirement())).collect()
+        all.filter(|d| !d.opens.is_empty() && self.is_wanted(d)).collect()
+    }
+
+    /// Whether anything is asked for that it shows.
+    fn is_wanted(&self, departure: &Departure<'_>) -> bool {
+        let asked = |wanted: &str| self.plan.requirements.iter().any(|id| id == wanted);
+        asked(departure.requirement()) || (asked(CLOSED) && departure.opens.iter().any(|opened| self.goes_on(*opened)))
     }
 
     /// The column that holds a principal's role, and the field of the body that changes it.
@@ -144,7 +156,7 @@ impl Planner {
         departure: &Departure<'_>,
         pool_state: PoolState,
         (owner, turn): (Owner, u64),
-        by: &str,
+        (by, stays): (&str, &[&str]),
     ) -> Result<Vec<Step>, String> {
         let of = |operation, access, turn| Cast { operation, access, pool_state, observer: owner, other: owner, turn };
         let all = |turn| -> Result<Vec<Step>, String> {
@@ -173,7 +185,12 @@ impl Planner {
             Some(tried) => self.issued_since(departure, &lets_go, tried, &mut steps)?,
             None => Vec::new(),
         };
-        steps.push(step);
+        let stream = departure.opens.iter().find(|opened| self.goes_on(**opened));
+        let closed = match stream.filter(|_| self.plan.requirements.iter().any(|id| id == CLOSED)) {
+            Some((operation, access)) => self.closed(&of(operation, access, turn), departure.role, stays, &step)?,
+            None => None,
+        };
+        steps.extend(closed.unwrap_or_else(|| vec![step]));
         steps.extend(after);
         steps.extend(since);
         Ok(steps)

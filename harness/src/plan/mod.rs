@@ -5,6 +5,7 @@ pub mod body;
 mod by_hand;
 mod cast;
 mod claim;
+mod closing;
 mod collision;
 mod corpus;
 mod departure;
@@ -52,8 +53,9 @@ use crate::verdict::PlanSummary;
 use crate::world::World;
 
 pub use by_hand::PIPELINED;
+pub use closing::CLOSED;
 pub use corpus::{Corpus, Coverage, SCHEMA_VERSION as CORPUS_VERSION, shape};
-pub use departure::{DOWNGRADED, REMOVED};
+pub use departure::{DEPARTURES, DOWNGRADED, REMOVED};
 pub use learnt::{Case, Offer};
 pub use namesake::NAMESAKE;
 pub use planner::Planner;
@@ -191,8 +193,8 @@ impl Plan {
 
     /// Whether nothing is asked for but what is judged in copies of the target beside the run's own.
     pub fn only_aside(&self) -> bool {
-        let aside = [NONINTERFERENCE, RETENTION, RETENTION_REACH, REMOVED, DOWNGRADED];
-        self.requirements.iter().all(|id| aside.contains(&id.as_str()))
+        let aside = [NONINTERFERENCE, RETENTION, RETENTION_REACH];
+        self.requirements.iter().all(|id| aside.iter().chain(&DEPARTURES).any(|aside| aside == id))
     }
 
     /// How rows are aged, where what goes by its age is judged.
@@ -204,7 +206,7 @@ impl Plan {
 
     /// Whether principals leave, in a copy that is planted for it: where recorded traffic is played nobody does.
     pub fn departs(&self) -> bool {
-        let wanted = self.requirements.iter().any(|id| [REMOVED, DOWNGRADED].contains(&id.as_str()));
+        let wanted = self.requirements.iter().any(|id| DEPARTURES.contains(&id.as_str()));
         wanted && self.target.database.is_some() && self.recorded.is_empty()
     }
 

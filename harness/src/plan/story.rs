@@ -72,7 +72,7 @@ pub(super) fn stories(planner: &Planner) -> Vec<Story> {
         if let (Some(name), true) = (header("idempoten"), access.creates.is_some()) {
             stories.push(Story::Repeated(index, name));
         }
-        if streams && access.live.is_some() {
+        if planner.goes_on((operation, access)) {
             stories.push(Story::Live(index));
             stories.extend(header("last-event-id").map(|name| Story::Resumed(index, name)));
         } else if operation.is_read() && plain(operation) && access.list.as_ref().is_none_or(|list| list.complete) {
@@ -272,7 +272,7 @@ impl Planner {
     }
 
     /// What writes a row that a stream shows.
-    fn writer_to(&self, stream: &Cast<'_>) -> Option<(&Operation, &Access)> {
+    pub(super) fn writer_to(&self, stream: &Cast<'_>) -> Option<(&Operation, &Access)> {
         self.plan.operations.iter().find_map(|operation| {
             let access = self.access(operation)?;
             let fits = access.creates.is_some()
@@ -285,9 +285,7 @@ impl Planner {
 
     fn listened(&self, cast: &Cast<'_>, id: &str, ms: u16) -> Result<Step, String> {
         let mut step = self.told(cast, id, BTreeMap::new())?;
-        step.request.query.retain(|(name, _)| !cast.access.always.contains_key(name));
-        step.request.query.extend(cast.access.live.iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
-        step.cut_after_ms = Some(ms);
+        self.goes_on_for(cast, &mut step, ms);
         step.captures = BTreeMap::from([("place".into(), "sse:id".into())]);
         Ok(step)
     }

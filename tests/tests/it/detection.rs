@@ -15,12 +15,13 @@ const OWN: [OracleId; 5] = [
     OracleId::Recovery,
 ];
 /// Requirements of other oracles that are broken alone, too.
-const ALONE: [&str; 8] = [
+const ALONE: [&str; 9] = [
     "work/webhook",
     "pool/together",
     "context/form-body",
     "context/nested-body",
     "live/signed-out",
+    "live/closed",
     "live/removed",
     "live/downgraded",
     "role/misleading-header",
@@ -148,6 +149,7 @@ killed! {
     a_key_asked_for_by_what_a_token_says_is_seen: "key-from-query";
     a_row_that_goes_with_one_of_its_name_is_seen: "deleted-by-name";
     a_member_who_was_removed_and_stays_is_seen: "removed-in-name";
+    a_stream_that_outlives_its_readers_membership_is_seen: "stream-outlives";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
