@@ -81,7 +81,11 @@ impl Planner {
             let Some((owner, by)) = set else { continue };
             gone.insert((owner, departure.role.to_string()));
             let roles = self.plan.target.role.iter().filter(|role| !role.platform).map(|role| role.name.as_str());
-            let stays: Vec<&str> = roles.filter(|role| !gone.contains(&(owner, role.to_string()))).collect();
+            // Listening takes seconds: one who is removed and one who is given a lesser role are enough.
+            let speaks = |s: &Sequence, id: &str| s.steps.iter().any(|step| step.requirement == id);
+            let listened = sequences.iter().any(|s| speaks(s, CLOSED) && speaks(s, departure.requirement()));
+            let stays: Vec<&str> =
+                roles.filter(|role| !listened && !gone.contains(&(owner, role.to_string()))).collect();
             let steps = self.departed(&departure, pool_state, (owner, number), (by, &stays))?;
             sequences.push(Sequence { number, steps });
         }
