@@ -47,6 +47,10 @@ const COLUMNS: &str = "id, occurred_at, recorded_at, actor_id, actor_email, acto
                        target_name, outcome, source_ip, user_agent, external_id, details";
 const PASSWORD: &str = "correct horse battery staple";
 
+/// As the service has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
