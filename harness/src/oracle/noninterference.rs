@@ -41,8 +41,9 @@ pub struct Noninterference {
     scanner: Option<Scanner>,
 }
 
-/// Ids that the target makes itself, by order of appearance.
-type Names = BTreeMap<String, usize>;
+/// Ids that the target makes itself, each by where it appeared first. Were they numbered, one more of them, in an answer that
+/// a matter of time decides on, would be a difference in all that comes after.
+type Names = BTreeMap<String, String>;
 
 impl Oracle for Noninterference {
     fn id(&self) -> OracleId {
@@ -138,7 +139,8 @@ impl Noninterference {
     fn leaves(&mut self, ground: &Ground, world: World, observation: &Observation) -> Leaves {
         let plan = ground.plan.for_worlds();
         let scanner = self.scanner.get_or_insert_with(|| Scanner::new(plan.canary_key(), plan.window()));
-        let mut text = Text { scanner, names: self.names.entry(world).or_default() };
+        let place = format!("{}.{}.{}", observation.sequence, observation.position, observation.page);
+        let mut text = Text { scanner, names: self.names.entry(world).or_default(), place };
         let mut leaves = Leaves::new();
         let Some(answer) = observation.answered() else {
             leaves.insert("answer".into(), "none".into());
@@ -146,7 +148,9 @@ impl Noninterference {
         };
         leaves.insert("status".into(), answer.status.to_string());
         for (name, value) in &answer.headers {
-            leaves.insert(format!("headers.{name}"), text.plain(value));
+            let path = format!("headers.{name}");
+            let value = text.plain(&path, value);
+            leaves.insert(path, value);
         }
         let body = answer.body.as_deref().unwrap_or_default();
         match serde_json::from_str::<Value>(body) {
@@ -158,7 +162,10 @@ impl Noninterference {
                     let path = format!("body.{number}");
                     match serde_json::from_str::<Value>(rest) {
                         Ok(value @ (Value::Object(_) | Value::Array(_))) => text.spread(path, &value, &mut leaves),
-                        _ => drop(leaves.insert(path, format!("{field} {}", text.plain(rest)))),
+                        _ => {
+                            let value = format!("{field} {}", text.plain(&path, rest));
+                            leaves.insert(path, value);
+                        }
                     }
                 }
             }
@@ -189,16 +196,19 @@ fn everywhere(path: &str) -> String {
 struct Text<'a> {
     scanner: &'a Scanner,
     names: &'a mut Names,
+    /// Which answer it is.
+    place: String,
 }
 
 impl Text<'_> {
     fn spread(&mut self, path: String, value: &Value, leaves: &mut Leaves) {
         match value {
             Value::Object(fields) => {
-                leaves.insert(format!("{path}.keys"), fields.len().to_string());
-                for (name, field) in fields {
+                let keys = format!("{path}.keys");
+                leaves.insert(keys.clone(), fields.len().to_string());
+                for (index, (name, field)) in fields.iter().enumerate() {
                     // Dots part the path, and what the target made as a key is renamed as in a value.
-                    let name = self.plain(name).replace('.', "·");
+                    let name = self.plain(&format!("{keys}.{index}"), name).replace('.', "·");
                     self.spread(format!("{path}.{name}"), field, leaves);
                 }
             }
@@ -208,20 +218,24 @@ impl Text<'_> {
                     self.spread(format!("{path}.{index}"), item, leaves);
                 }
             }
-            Value::String(text) => drop(leaves.insert(path, self.plain(text))),
+            Value::String(text) => {
+                let text = self.plain(&path, text);
+                leaves.insert(path, text);
+            }
             other => drop(leaves.insert(path, other.to_string())),
         }
     }
 
-    /// `text` with ids by their order of appearance and without instants, save those that were planted.
-    fn plain(&mut self, text: &str) -> String {
+    /// The `text` at `path`, with ids by where they appeared first and without instants, save those that were planted.
+    fn plain(&mut self, path: &str, text: &str) -> String {
         let part_of_token = |c: char| c.is_ascii_alphanumeric() || "_-.:+".contains(c);
         let mut out = String::with_capacity(text.len());
-        let mut rest = text;
+        let (mut rest, mut number) = (text, 0);
         while !rest.is_empty() {
             let run = rest.find(|c| !part_of_token(c)).unwrap_or(rest.len());
             let (token, after) = rest.split_at(run);
-            out.push_str(&self.token(token));
+            number += 1;
+            out.push_str(&self.token(path, number, token));
             let between = after.find(part_of_token).unwrap_or(after.len());
             out.push_str(&after[..between]);
             rest = &after[between..];
@@ -229,7 +243,8 @@ impl Text<'_> {
         out
     }
 
-    fn token(&mut self, token: &str) -> String {
+    /// The `number`th part of the text at `path`.
+    fn token(&mut self, path: &str, number: usize, token: &str) -> String {
         let made = token.len() >= TOKEN_MIN && token.bytes().any(|b| b.is_ascii_digit());
         if !made || self.is_planted(token) {
             return token.into();
@@ -237,8 +252,8 @@ impl Text<'_> {
         if is_instant(token) {
             return "⟨instant⟩".into();
         }
-        let next = self.names.len() + 1;
-        format!("⟨{}⟩", self.names.entry(token.into()).or_insert(next))
+        let first = || format!("⟨{path} of {}, {number}⟩", self.place);
+        self.names.entry(token.into()).or_insert_with(first).clone()
     }
 
     fn is_planted(&self, token: &str) -> bool {
@@ -274,6 +289,11 @@ mod tests {
 
     /// The same where the status is told too, by the position of the question in its sequence.
     fn check_told(told: impl Fn(World, u64, usize, u64) -> (u16, String)) -> Vec<(String, String)> {
+        check_asked(|world, sequence, position, number| vec![told(world, sequence, position, number)])
+    }
+
+    /// The same where a question may be asked several times, until it is answered.
+    fn check_asked(told: impl Fn(World, u64, usize, u64) -> Vec<(u16, String)>) -> Vec<(String, String)> {
         let ground = ground();
         let mut history = Vec::new();
         for world in World::ALL {
@@ -281,10 +301,11 @@ mod tests {
             for sequence in Planner::new(ground.plan.clone()).transcript(world, state).expect("a transcript") {
                 for (position, step) in sequence.steps.iter().enumerate() {
                     let number = history.len() as u64;
-                    let (status, body) = told(world, sequence.number, position, number);
-                    let told = Told { status, headers: Vec::new(), body };
-                    let place = (sequence.number, position as u32);
-                    history.push(Observation { world: Some(world), ..observed(step, number, place, told) });
+                    for (status, body) in told(world, sequence.number, position, number) {
+                        let told = Told { status, headers: Vec::new(), body };
+                        let place = (sequence.number, position as u32);
+                        history.push(Observation { world: Some(world), ..observed(step, number, place, told) });
+                    }
                 }
             }
         }
@@ -310,6 +331,16 @@ mod tests {
         assert_eq!(check(noisy), []);
         // Lines, too.
         assert_eq!(check(|_, _, number| format!("id: 0190a5d4-0000-7000-8000-{number:012}\ndata: {{\"n\":1}}")), []);
+    }
+
+    #[test]
+    fn what_was_put_off_once_in_one_world_changes_nothing_in_what_comes_after() {
+        let told = |world: World, _: u64, position: usize, number: u64| {
+            let id = format!("0190a5d4-0000-7000-8000-{number:012}");
+            let later = (many(world) && position == 0).then(|| (503, format!(r#"{{"trace":"later-{id}"}}"#)));
+            later.into_iter().chain([(200, format!(r#"{{"id":"{id}"}}"#))]).collect()
+        };
+        assert_eq!(check_asked(told), []);
     }
 
     #[test]
