@@ -1,6 +1,6 @@
 //! The `audit-api` binary: parse, call, exit.
 
-/// A list over HTTP is answered in two thirds of the time that it takes with the system's (`cargo bench --bench wall`).
+/// Requests allocate much and keep nothing; what it is worth is told by `cargo bench --bench wall -- serving`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
